@@ -1,0 +1,54 @@
+"""
+Checkpoints: a dict of state_dicts and plain values in one file, written whole or not at all.
+
+Every detector's holds network (its class's name), classes, anchors, size (of the input, in pixels) and model (the
+state_dict); last.pt holds what training needs to go on besides.
+"""
+import torch
+
+from shared.errors import InputError
+from shared.paths import written_whole
+
+
+def save_checkpoint(path, state):
+    """Writes the dict state to path."""
+    with written_whole(path) as temporary:
+        torch.save(state, temporary)
+
+
+def load_checkpoint(path, network):
+    """
+    The dict in the checkpoint at path, on the CPU. Raises InputError, naming the file, if it is missing, damaged, or of
+    another network than the one whose class is named.
+    """
+    state = read(path)
+    if state.get("network") != network:
+        raise InputError(f"{path}: holds {state.get('network', 'no network of ours')}, not {network}")
+    return state
+
+
+def load_backbone(backbone, path):
+    """
+    Copies a classifier's weights into a detector's backbone, which has the classifier's own keys. Raises InputError, before
+    anything is changed, if one is missing or of another shape.
+    """
+    weights = read(path)
+    weights = weights.get("model", weights)
+    for key, value in backbone.state_dict().items():
+        found = getattr(weights.get(key), "shape", None)
+        if found != value.shape:
+            raise InputError(f"{path}: not weights of this backbone: {key} should be {tuple(value.shape)}, "
+                             f"{'is missing' if found is None else f'is {tuple(found)}'}")
+    backbone.load_state_dict({key: weights[key] for key in backbone.state_dict()})
+
+
+def read(path):
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except Exception:  # torch.load reports foreign bytes in a dozen ways
+        state = None
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: not a checkpoint, or a damaged one")
+    return state

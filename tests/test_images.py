@@ -1,0 +1,69 @@
+"""Photographs as people have them come out as a person sees them."""
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.errors import InputError
+from shared.images import image_size, list_images, read_image
+
+# Two quarters: left red, right blue; 40 wide, 20 high.
+PICTURE = Image.fromarray(np.repeat([[[200, 30, 30]] * 20 + [[30, 30, 200]] * 20], 20, 0).astype(np.uint8))
+
+
+def left_and_right(path):
+    image = read_image(path)
+    assert image.shape == (20, 40, 3) and image.dtype == np.uint8 and image_size(path) == (40, 20)
+    return image[10, 5].tolist(), image[10, 34].tolist()
+
+
+@pytest.mark.parametrize("orientation, transpose", [
+    (2, Image.Transpose.FLIP_LEFT_RIGHT), (3, Image.Transpose.ROTATE_180), (4, Image.Transpose.FLIP_TOP_BOTTOM),
+    (5, Image.Transpose.TRANSPOSE), (6, Image.Transpose.ROTATE_90), (7, Image.Transpose.TRANSVERSE),
+    (8, Image.Transpose.ROTATE_270)])
+def test_exif_rotation_is_undone(tmp_path, orientation, transpose):
+    exif = Image.Exif()
+    exif[274] = orientation
+    PICTURE.transpose(transpose).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    left, right = left_and_right(tmp_path / "a.jpg")
+    assert left == pytest.approx([200, 30, 30], abs=12) and right == pytest.approx([30, 30, 200], abs=12)
+
+
+@pytest.mark.parametrize("name, mode", [("a.jpg", "RGB"), ("a.jpg", "CMYK"), ("a.png", "RGB"), ("a.png", "RGBA"),
+                                        ("a.png", "P"), ("a.bmp", "RGB"), ("a.webp", "RGB"), ("a.tif", "RGB")])
+def test_colour_modes(tmp_path, name, mode):
+    PICTURE.convert(mode).save(tmp_path / name)
+    left, right = left_and_right(tmp_path / name)
+    assert left == pytest.approx([200, 30, 30], abs=30) and right == pytest.approx([30, 30, 200], abs=30)
+
+
+def test_grey_and_sixteen_bits(tmp_path):
+    PICTURE.convert("L").save(tmp_path / "grey.jpg", quality=95)          # .299 200 + .587 30 + .114 30 = 80.8; 49.4
+    left, right = left_and_right(tmp_path / "grey.jpg")
+    assert left == pytest.approx([81] * 3, abs=3) and right == pytest.approx([49] * 3, abs=3)
+    cv2.imwrite(str(tmp_path / "deep.png"), np.asarray(PICTURE)[..., ::-1].astype(np.uint16) * 257)
+    assert left_and_right(tmp_path / "deep.png") == ([200, 30, 30], [30, 30, 200])
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.5])
+def test_damaged_files_are_one_clear_line(tmp_path, keep):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:keep if isinstance(keep, int) else int(len(content) * keep)])
+    with pytest.raises(InputError) as error:
+        read_image(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+def test_missing_files_and_empty_folders(tmp_path):
+    for call in (read_image, image_size, list_images):
+        with pytest.raises(InputError, match="nothing.jpg"):
+            call(tmp_path / "nothing.jpg")
+    with pytest.raises(InputError, match="no images in this folder"):
+        list_images(tmp_path)
+    PICTURE.save(tmp_path / "b.jpg")
+    PICTURE.save(tmp_path / "a.PNG")
+    (tmp_path / "notes.txt").write_text("")
+    assert [path.name for path in list_images(tmp_path)] == ["a.PNG", "b.jpg"]

@@ -1,0 +1,101 @@
+"""Annotations in VOC's layout, worked by hand; and every way in which they can be wrong, each with its own line."""
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.errors import InputError
+from shared.voc import read_split
+
+CLASSES = ["cat", "dog"]
+
+
+def annotation(*objects):
+    return "<annotation>" + "".join(
+        f"<object><name>{name}</name>{extra}<bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox>"
+        "</object>" for name, a, b, c, d, extra in objects) + "</annotation>"
+
+
+def write(folder, name="a", xml=annotation(("dog", 1, 1, 10, 20, "")), split="train", size=(100, 50), suffix=".jpg", exif=None):
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, "gray").save(folder / "JPEGImages" / (name + suffix), exif=exif or Image.Exif())
+    if xml is not None:
+        (folder / "Annotations" / f"{name}.xml").write_text(xml)
+    with open(folder / "ImageSets" / "Main" / f"{split}.txt", "a") as file:
+        file.write(name + "\n")
+
+
+def test_pixels_counted_from_one_become_lengths(tmp_path):
+    # 1 .. 10 are the ten pixels from 0 to 10. One pixel, 7 .. 7, is from 6 to 7. Halves (VOC 2012) stay halves.
+    write(tmp_path, xml=annotation(("dog", 1, 2, 10, 20, "<difficult>1</difficult>"), ("cat", 7, 7, 7, 7, ""),
+                                   ("cat", 10.5, 3.5, 20.5, 30, "<difficult>0</difficult>")))
+    (found,) = read_split(tmp_path, "train", CLASSES)
+    assert (found.width, found.height, found.image.name) == (100, 50, "a.jpg")
+    assert found.boxes.tolist() == [[0, 1, 10, 20], [6, 6, 7, 7], [9.5, 2.5, 20.5, 30]]
+    assert found.labels.tolist() == [1, 0, 0]
+    assert found.difficult.tolist() == [True, False, False]
+
+
+def test_overhang_is_cut_off(tmp_path):
+    write(tmp_path, xml=annotation(("dog", -4, 0, 10, 20, ""), ("dog", 90, 40, 120, 51, "")))
+    assert read_split(tmp_path, "train", CLASSES)[0].boxes.tolist() == [[0, 0, 10, 20], [89, 39, 100, 50]]
+
+
+def test_parts_of_objects_are_not_objects(tmp_path):
+    part = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
+    write(tmp_path, xml=annotation(("dog", 1, 1, 10, 20, part)))
+    assert read_split(tmp_path, "train", CLASSES)[0].boxes.tolist() == [[0, 0, 10, 20]]
+
+
+def test_an_image_without_objects_is_an_image(tmp_path):
+    write(tmp_path, xml="<annotation></annotation>")
+    (found,) = read_split(tmp_path, "train", CLASSES)
+    assert found.boxes.shape == (0, 4) and found.labels.shape == (0,) and found.boxes.dtype == np.float64
+
+
+def test_the_order_of_the_list_and_other_endings(tmp_path):
+    write(tmp_path, "b", suffix=".png")
+    write(tmp_path, "a", suffix=".JPG")
+    assert [a.image.name for a in read_split(tmp_path, "train", CLASSES)] == ["b.png", "a.JPG"]
+
+
+def test_size_is_that_of_the_picture_as_seen(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6                                                         # turn clockwise to see it upright
+    write(tmp_path, xml=annotation(("dog", 1, 60, 50, 100, "")), exif=exif)
+    (found,) = read_split(tmp_path, "train", CLASSES)
+    assert (found.width, found.height) == (50, 100)
+    assert found.boxes.tolist() == [[0, 59, 50, 100]]
+
+
+@pytest.mark.parametrize("xml, message", [
+    (annotation(("bird", 1, 1, 10, 20, "")), "a.xml: class 'bird' is not one of CLASSES"),
+    (annotation(("dog", 11, 1, 10, 20, "")), "a.xml: a dog whose box is inside out"),
+    (annotation(("dog", 1, 21, 10, 20, "")), "a.xml: a dog whose box is inside out"),
+    (annotation(("dog", 101, 1, 120, 20, "")), "a.xml: a dog whose box 101 1 120 20 lies outside the 100 x 50 image"),
+    (annotation(("dog", 1, -9, 10, 0, "")), "a.xml: a dog whose box 1 -9 10 0 lies outside"),
+    (annotation(("dog", "nan", 1, 10, 20, "")), "a.xml: a dog whose box is inside out"),
+    (annotation(("dog", "left", 1, 10, 20, "")), "a.xml: a dog without four numbers"),
+    ("<annotation><object><name>dog</name></object></annotation>", "a.xml: a dog without four numbers"),
+    ("<annotation><object>", "a.xml: not well-formed XML"),
+    (None, "a.xml: no such file"),
+])
+def test_bad_annotations_name_the_file(tmp_path, xml, message):
+    write(tmp_path, xml=xml)
+    with pytest.raises(InputError) as error:
+        read_split(tmp_path, "train", CLASSES)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bad_splits_and_images_name_the_file(tmp_path):
+    write(tmp_path)
+    main = tmp_path / "ImageSets" / "Main"
+    (main / "empty.txt").write_text("\n")
+    (main / "more.txt").write_text("a\nzebra\n")
+    (tmp_path / "JPEGImages" / "noise.jpg").write_bytes(b"not a picture")
+    (main / "noise.txt").write_text("noise\n")
+    for split, message in [("val", "val.txt: no such file"), ("empty", "empty.txt: names no images"),
+                           ("more", "more.txt: names zebra, but there is no"), ("noise", "noise.jpg: cannot be read")]:
+        with pytest.raises(InputError, match=message) as error:
+            read_split(tmp_path, split, CLASSES)
+        assert "\n" not in str(error.value)

@@ -1,0 +1,80 @@
+"""
+Detects objects in an image, or in every image of a folder.
+
+    python yolov3/detect.py     reads runs/yolov3/last.pt and SOURCE; writes the pictures with their boxes and
+                                detections.txt to OUT, and prints the milliseconds that each stage takes
+
+Source  Letterbox, a score of more than .5 and per-class NMS at .45, score = objectness x class probability: what Darknet's
+        detect does ([darknet] examples/detector.c, test_detector).
+
+What changed from yolov2/detect.py: the three heads.
+"""
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from shared.checkpoint import load_checkpoint
+from shared.draw import draw_boxes, write_picture
+from shared.errors import InputError
+from shared.images import list_images, read_image
+from shared.nms import nms_per_class
+from shared.paths import RUNS, SAMPLES, written_whole
+from yolov3.dataset import letterbox, undo_letterbox
+from yolov3.model import YOLOv3, decode
+
+CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt: the highest AP50 on TEST
+SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
+OUT = RUNS / "yolov3" / "detect"
+SCORE_THRESHOLD = 0.5                     # [darknet]
+NMS_THRESHOLD = 0.45                      # [darknet]
+
+
+@torch.inference_mode()
+def main():
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    state = load_checkpoint(CHECKPOINT, "YOLOv3")
+    classes, anchors, size = state["classes"], state["anchors"], state["size"]
+    network = YOLOv3(len(classes), anchors)
+    network.load_state_dict(state["model"])
+    network = network.fuse().to(device, memory_format=torch.channels_last)
+
+    def now():
+        if device.type == "cuda":
+            torch.cuda.synchronize()                                         # the GPU works on while Python returns
+        return time.perf_counter()
+
+    images, lines, seconds = list_images(Path(SOURCE)), [], []
+    for path in tqdm(images, desc="detecting"):
+        image = read_image(path)                                             # (h, w, 3)
+        x = letterbox(image, size, size)[None].to(device, memory_format=torch.channels_last)
+
+        start = now()
+        heads = network(x)
+        forward = now()
+        boxes, scores = decode(heads, anchors)                               # (1, L, 4), (1, L, C)
+        decoded = now()
+        rows = nms_per_class(boxes[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)            # (D, 6)
+        seconds.append([forward - start, decoded - forward, now() - decoded])
+
+        rows, (h, w) = rows.double().cpu().numpy(), image.shape[:2]
+        rows[:, 2:] = undo_letterbox(rows[:, 2:], w, h, size, size).clip(0, [w, h, w, h])
+        write_picture(OUT / path.name, draw_boxes(image, rows, classes))
+        lines += [f"{path.name} {classes[int(label)]} {score:.4f} " + " ".join(f"{x:.1f}" for x in box)
+                  for label, score, *box in rows]
+
+    with written_whole(OUT / "detections.txt") as temporary:
+        temporary.write_text("".join(line + "\n" for line in ["# file class score left top right bottom (pixels)", *lines]))
+    network_ms, decode_ms, nms_ms = (torch.tensor(seconds).median(0).values * 1000).tolist()
+    print(f"{len(images)} images at {size} x {size} on {device.type}, median milliseconds: network {network_ms:.1f}, "
+          f"decoding {decode_ms:.1f}, NMS {nms_ms:.1f}")
+    print(f"{len(lines)} detections: pictures and detections.txt in {OUT}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(str(error))

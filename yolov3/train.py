@@ -1,0 +1,255 @@
+"""
+Trains YOLOv3.
+
+Paper   "YOLOv3: An Incremental Improvement", section 2.5, which names the ingredients without a number.
+Source  The numbers and their meaning are read off [darknet]: cfg/yolov3-voc.cfg, cfg/yolov3.cfg, examples/detector.c,
+        src/network.c (get_current_rate) and src/convolutional_layer.c of pjreddie/darknet at f6afaab.
+
+    python yolov3/train.py                               one GPU if there is one, the CPU otherwise
+    torchrun --nproc-per-node=4 yolov3/train.py          four GPUs of one machine, one process each
+
+Edit the constants here and the data set in yolov3/dataset.py. As committed they train the whole network on the 16 drawn
+images of the sample, on a CPU, in about MINUTES minutes; the authors' values stand beside them.
+
+Writes runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP), curves.png, detections/ (the same images at each
+evaluation), last.pt (to go on from: the same command does) and best.pt (the highest AP50 on TEST).
+
+What changed from yolov2/train.py: nine anchors over three scales, and no pull to the anchors at the start.
+"""
+import csv
+import math
+import os
+import random
+import sys
+import zlib
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.nn as nn
+from tqdm import tqdm
+
+from shared.checkpoint import load_backbone, load_checkpoint, save_checkpoint
+from shared.draw import draw_boxes, write_sheet, write_training_curves
+from shared.errors import InputError
+from shared.images import read_image
+from shared.metrics import at_confidence, mean_ap, voc_ap
+from shared.paths import RUNS, written_whole
+from shared.voc import read_split
+from yolov3.dataset import CLASSES, TEST, TRAIN, DetectionDataset, collate
+from yolov3.evaluate import detect_all, truths_of
+from yolov3.loss import yolov3_loss
+from yolov3.model import ANCHORS, YOLOv3
+
+RUN = "yolov3"            # the folder in runs/; a new name begins a new training
+BACKBONE = None           # or RUNS / "darknet53" / "backbone.pt": pretrained on ImageNet, as the paper does
+SEED = 0
+
+# The sample's values        the authors', for VOC / for COCO
+MAX_STEPS = 220              # [darknet] 50,200 / 500,200 (194 epochs of VOC 2007 + 2012 / 273 of COCO)
+BATCH_SIZE = 4               # [darknet] 64: images per optimizer step, over all GPUs
+SUBDIVISIONS = 1             # [darknet] 16: the parts in which a batch goes through the network, for memory
+SIZES = [128]                # [darknet] list(range(320, 609, 32)): one is drawn every 10 steps; the largest ends it
+SIZE = 128                   # [darknet] 416: for evaluation
+AUGMENT = False              # [darknet] True; ours: 220 steps suffice for 16 images, not for all their variations
+OPTIMIZER = "adam"           # [darknet] "sgd"; ours: SGD at the authors' rate needs thousands of steps
+LEARNING_RATE = 1e-3         # [darknet] 1e-3
+BURN_IN = 10                 # [darknet] 1000 steps
+SCHEDULE = "cosine"          # [darknet] "steps"; ours: a short run has to come to rest by itself
+STEPS = [40_000, 45_000]     # [darknet] / [400_000, 450_000]: at each the rate falls to a tenth
+BATCHNORM_MOMENTUM = 0.1     # [darknet] .01; ours: .01 leaves the running averages unfinished after 220 steps
+MOMENTUM = 0.9               # [darknet] SGD's
+WEIGHT_DECAY = 5e-4          # [darknet] on the weights of convolutions only
+ADAM_BETAS = (0.9, 0.95)     # ours: at .999 the huge no_object gradients of the start shorten all later steps
+
+EVALUATE_EVERY = 11          # epochs; 10 for VOC
+CHECKPOINT_EVERY = 11        # epochs; 1 for VOC
+EVALUATED = 1000             # at most this many images of TRAIN are evaluated; of TEST all
+PICTURES = 6                 # images of TRAIN and of TEST drawn with their detections at each evaluation
+CONFIDENCE = 0.5             # for these pictures, and for the mAP at one fixed confidence
+NUM_WORKERS = 2              # processes that load images, for each GPU
+
+TERMS = ["xy", "wh", "object", "no_object", "class", "total"]
+MEASURES = ["AP50 train", "AP50 test", "mAP at confidence train", "mAP at confidence test"]
+COLUMNS = ["step", "epoch", "learning rate", "size", *TERMS, *MEASURES]
+
+
+def learning_rate(step):
+    """The rate of the step-th optimizer step, counted from 1 ([darknet] get_current_rate)."""
+    if step < BURN_IN:
+        return LEARNING_RATE * (step / BURN_IN) ** 4
+    if SCHEDULE == "cosine":
+        return LEARNING_RATE * (1 + math.cos(math.pi * step / MAX_STEPS)) / 2
+    return LEARNING_RATE * 0.1 ** sum(step >= s for s in STEPS)
+
+
+def image_size(step):
+    """The input size of the step-th step: drawn anew every 10, the largest at the end ([darknet] train_detector)."""
+    tens = (step - 1) // 10
+    if tens * 10 + 200 > MAX_STEPS:
+        return max(SIZES)
+    return random.Random(SEED + tens).choice(SIZES)
+
+
+def batches(count, first_step, rank, ranks):
+    """
+    What this process loads, from first_step on: for each subdivision of each step a list of (index, size, draw), as
+    DetectionDataset takes them. The images, numbered through all epochs, depend on SEED alone, not on when the training was
+    interrupted or how many processes share it.
+    """
+    share, epoch = BATCH_SIZE // (SUBDIVISIONS * ranks), None
+    for step in range(first_step, MAX_STEPS + 1):
+        for subdivision in range(SUBDIVISIONS):
+            start = (step - 1) * BATCH_SIZE + (subdivision * ranks + rank) * share
+            batch = []
+            for n in range(start, start + share):
+                if n // count != epoch:
+                    epoch = n // count
+                    order = np.random.default_rng((SEED, epoch)).permutation(count)
+                batch.append((order[n % count], image_size(step), (SEED, n)))
+            yield batch
+
+
+def make_optimizer(network):
+    weights = [p for p in network.parameters() if p.ndim > 1]                # of convolutions
+    others = [p for p in network.parameters() if p.ndim == 1]                # BatchNorm's, and the last layers' biases
+    groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0}]
+    if OPTIMIZER == "adam":
+        return torch.optim.Adam(groups, lr=LEARNING_RATE, betas=ADAM_BETAS, fused=True)
+    return torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
+
+
+def evaluate(network, splits, folder, step, device):
+    """Measures the network on the train and test annotations, draws some of them; -> {name of MEASURES: value}."""
+    measured, pictures = {}, []
+    for name, annotations in splits.items():
+        detections, _ = detect_all(network, annotations, SIZE, ANCHORS, device, NUM_WORKERS)
+        truths = truths_of(annotations)
+        measured[f"AP50 {name}"] = mean_ap(voc_ap(detections, truths, len(CLASSES)))
+        measured[f"mAP at confidence {name}"] = at_confidence(detections, truths, len(CLASSES), CONFIDENCE)["mAP"]
+        for n in range(min(PICTURES, len(annotations))):
+            found = detections[(detections[:, 0] == n) & (detections[:, 2] >= CONFIDENCE), 1:]
+            pictures.append(draw_boxes(read_image(annotations[n].image), found, CLASSES))
+    write_sheet(folder / "detections" / f"step_{step:06}.jpg", pictures, columns=PICTURES)
+    return measured
+
+
+def main():
+    # One process per GPU when torchrun starts them; otherwise this one.
+    rank, ranks, local_rank = (int(os.environ.get(name, default)) for name, default in
+                               [("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)])
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if ranks > 1:
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=3))      # the others wait for evaluations
+    if BATCH_SIZE % (SUBDIVISIONS * ranks):
+        raise InputError(f"yolov3/train.py: BATCH_SIZE {BATCH_SIZE} cannot be divided by SUBDIVISIONS {SUBDIVISIONS} "
+                         f"x {ranks} processes")
+
+    # The data.
+    train, test = ([a for folder, split in part for a in read_split(folder, split, CLASSES)] for part in (TRAIN, TEST))
+    splits = {"train": train[:EVALUATED], "test": test}
+
+    # The network, from the beginning or from where it was.
+    torch.manual_seed(SEED)
+    network = YOLOv3(len(CLASSES), ANCHORS)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = BATCHNORM_MOMENTUM
+    if BACKBONE:
+        load_backbone(network.backbone, BACKBONE)
+    network = network.to(device, memory_format=torch.channels_last)
+    optimizer = make_optimizer(network)
+    folder = RUNS / RUN
+    last, best, log = folder / "last.pt", folder / "best.pt", folder / "log.csv"
+    done, best_ap = 0, -1.0
+    fixed = {"classes": CLASSES, "anchors": ANCHORS, "optimizer_name": OPTIMIZER,            # what a run may not change
+             "train": [len(train), zlib.crc32(" ".join(a.image.name for a in train).encode())]}
+    if last.exists():
+        state = load_checkpoint(last, "YOLOv3")
+        for key, constant in [("classes", "CLASSES"), ("anchors", "ANCHORS"), ("optimizer_name", "OPTIMIZER"), ("train", "TRAIN")]:
+            if state[key] != fixed[key]:
+                raise InputError(f"{last}: was trained with another {constant}; put it back, or give RUN in yolov3/train.py "
+                                 "a new name")
+        done, best_ap = state["step"], state["best_ap"]
+        if done >= MAX_STEPS:
+            raise InputError(f"{last}: has done its {done} steps; for more raise MAX_STEPS in yolov3/train.py, "
+                             "for another training give RUN a new name")
+        network.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["random_state"])
+    if rank == 0:
+        rows = list(csv.DictReader(open(log, newline=""))) if done and log.exists() else []
+        with written_whole(log) as temporary, open(temporary, "w", newline="") as file:      # up to the checkpoint
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(row for row in rows if int(row["step"]) <= done)
+        file = open(log, "a", newline="")
+        writer = csv.DictWriter(file, COLUMNS)
+    bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+    model = nn.parallel.DistributedDataParallel(network, [device] if cuda else None) if ranks > 1 else network
+
+    loader = iter(torch.utils.data.DataLoader(
+        DetectionDataset(train, SIZE, AUGMENT), batch_sampler=batches(len(train), done + 1, rank, ranks),
+        num_workers=NUM_WORKERS, collate_fn=collate, pin_memory=cuda))
+    bar = tqdm(range(done + 1, MAX_STEPS + 1), initial=done, total=MAX_STEPS, disable=rank > 0)
+    for step in bar:
+        # One optimizer step: the gradients of SUBDIVISIONS parts add up, those of all GPUs are averaged in the last.
+        model.train()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        terms = dict.fromkeys(TERMS, 0.0)
+        for subdivision in range(SUBDIVISIONS):
+            images, targets = next(loader)
+            images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
+            targets = targets.to(device, non_blocking=True)
+            model.require_backward_grad_sync = subdivision == SUBDIVISIONS - 1               # read by DDP only
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                predictions = model(images)
+            loss = yolov3_loss(predictions, targets)
+            (loss["total"] / SUBDIVISIONS).backward()
+            for term in TERMS:
+                terms[term] += loss[term].item() / SUBDIVISIONS
+        figures = " ".join(f"{term} {value:.4g}" for term, value in terms.items())
+        if not math.isfinite(terms["total"]):
+            sys.exit(f"yolov3/train.py: the loss of step {step} is not finite: {figures}. {last} is as it was.")
+        optimizer.step()
+        optimizer.zero_grad()
+
+        # Write down how it went.
+        epochs_before, epochs = (step - 1) * BATCH_SIZE // len(train), step * BATCH_SIZE // len(train)
+        ended = step == MAX_STEPS
+        evaluating = ended or epochs // EVALUATE_EVERY > epochs_before // EVALUATE_EVERY
+        saving = ended or epochs // CHECKPOINT_EVERY > epochs_before // CHECKPOINT_EVERY
+        if rank == 0:
+            bar.set_postfix_str(figures)
+            measured = evaluate(network, splits, folder, step, device) if evaluating else {}
+            writer.writerow({"step": step, "epoch": epochs, "learning rate": learning_rate(step),
+                             "size": images.shape[-1], **terms, **measured})
+            file.flush()
+            state = {"network": "YOLOv3", "size": SIZE, "step": step, **fixed, "model": network.state_dict()}
+            if evaluating:
+                bar.write(f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in measured.items()))
+                write_training_curves(folder / "curves.png", log, TERMS, MEASURES)
+                if measured["AP50 test"] >= best_ap:
+                    best_ap = measured["AP50 test"]
+                    save_checkpoint(best, state)
+            if saving:
+                save_checkpoint(last, {**state, "best_ap": best_ap, "optimizer": optimizer.state_dict(),
+                                       "random_state": torch.get_rng_state()})
+        if ranks > 1 and (evaluating or saving):
+            dist.barrier()
+    if rank == 0:
+        print(f"{folder}: curves.png, log.csv, detections/, last.pt and best.pt. Next: python yolov3/detect.py")
+    if ranks > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(str(error))
