@@ -27,10 +27,18 @@ def load_checkpoint(path, network):
     return state
 
 
+def load_weights(network, weights, path):
+    """Copies a state_dict that was read from path into the network. Raises InputError if it is another network's."""
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"{path}: not weights of this network ({str(error).splitlines()[1].strip()})") from None
+
+
 def load_backbone(backbone, path):
     """
-    Copies a classifier's weights into a detector's backbone, which has the classifier's own keys. Raises InputError, before
-    anything is changed, if one is missing or of another shape.
+    Copies a classifier's weights into a detector's backbone, which has the classifier's own keys. Raises InputError,
+    before anything is changed, if one is missing or of another shape.
     """
     weights = read(path)
     weights = weights.get("model", weights)
@@ -47,8 +55,8 @@ def read(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except Exception:  # torch.load reports foreign bytes in a dozen ways
-        state = None
+    except Exception as error:  # torch.load reports foreign bytes in a dozen ways
+        raise InputError(f"{path}: not a checkpoint, or a damaged one ({str(error).splitlines()[0]})") from None
     if not isinstance(state, dict):
-        raise InputError(f"{path}: not a checkpoint, or a damaged one")
+        raise InputError(f"{path}: not a checkpoint")
     return state

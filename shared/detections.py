@@ -41,7 +41,8 @@ def write_padilla(folder, detections, truths, file_names, classes):
     names = [Path(name).stem for name in file_names]
     words = [name.replace(" ", "_") for name in classes]
     if len(set(names)) < len(names):
-        raise InputError("two images have the same name, and the toolkit would take them for one: rename one of them")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"two images are called {twice}, and the toolkit would take them for one: rename one of them")
     found, present = [[] for _ in names], [[] for _ in names]
     for image, label, score, left, top, right, bottom in detections.tolist():
         found[int(image)].append(f"{words[int(label)]} {score} {left + 1} {top + 1} {right} {bottom}\n")

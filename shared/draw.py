@@ -69,7 +69,8 @@ def write_training_curves(path, log, terms, measures):
     left, right = figure.subplots(1, 2)
     for term in terms:
         points = [(int(row["step"]), float(row[term])) for row in rows if row[term]]
-        left.plot(*zip(*points), label=term, linewidth=2 if term == "total" else 1, color="black" if term == "total" else None)
+        style = {"linewidth": 2, "color": "black"} if term == "total" else {"linewidth": 1}
+        left.plot(*zip(*points), label=term, **style)
     for measure in measures:
         points = [(int(row["step"]), float(row[measure])) for row in rows if row.get(measure)]
         if points:

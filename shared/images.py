@@ -5,7 +5,7 @@ from PIL import Image
 
 from shared.errors import InputError
 
-EXTENSIONS = (".jpg", ".jpeg", ".JPG", ".JPEG", ".png", ".PNG", ".webp", ".bmp", ".tif", ".tiff")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 EXIF_ORIENTATION = 274
 
 
@@ -24,8 +24,10 @@ def image_size(path):
     """(width, height) of the picture as a person sees it, read from the file's header only."""
     try:
         with Image.open(path) as header:
+            if header.format == "TIFF":                                      # Pillow may have turned it already
+                return read_image(path).shape[1::-1]
             width, height = header.size
-            turned = header.getexif().get(EXIF_ORIENTATION, 1) >= 5          # 5 to 8 lie on their side
+            turned = "exif" in header.info and header.getexif().get(EXIF_ORIENTATION, 1) >= 5    # 5 to 8: on their side
     except OSError:
         raise InputError(f"{path}: cannot be read as an image (not an image file, or a damaged one)") from None
     return (height, width) if turned else (width, height)
@@ -37,7 +39,7 @@ def list_images(path):
         return [path]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
-    images = sorted(p for p in path.iterdir() if p.suffix in EXTENSIONS)
+    images = sorted(p for p in path.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
     if not images:
         raise InputError(f"{path}: no images in this folder ({', '.join(EXTENSIONS)})")
     return images

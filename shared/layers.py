@@ -1,4 +1,4 @@
-"""The table that Darknet prints when it starts: every layer with its output, parameters and operations."""
+"""The table that Darknet prints when it starts, with the parameters of each layer beside its operations."""
 import torch
 import torch.nn as nn
 

@@ -11,12 +11,12 @@ RUNS = ROOT / "runs"
 @contextmanager
 def written_whole(path):
     """
-    For files that must not be left half written: gives a temporary path beside the wanted one, of the same ending, to write
-    to, and moves it into place when all has gone well. Makes the folder.
+    For files that must not be left half written: gives a temporary path beside the wanted one, of the same ending, to
+    write to, and moves it into place when all has gone well. Makes the folder.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -2,7 +2,7 @@
 Reads data in the layout of Pascal VOC: JPEGImages/, Annotations/ and ImageSets/Main/ in one folder.
 
 VOC's corners are pixel numbers, counted from 1, and the last pixel belongs to the box. They become continuous lengths,
-(xmin - 1, ymin - 1, xmax, ymax), so that a box from 1 to 1 is one pixel wide and plain IOU equals the devkit's "+ 1" IOU.
+(xmin - 1, ymin - 1, xmax, ymax): a box from 1 to 1 is one pixel wide, and plain IOU equals the devkit's "+ 1" IOU.
 """
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -37,17 +37,23 @@ def read_split(folder, split, classes):
     raises   InputError, naming the file: a missing or empty split, a missing or unreadable image, and what read_objects
              says
     """
+    if isinstance(classes, str) or len(set(classes)) < len(classes):
+        raise InputError(f"CLASSES has to be a list of different names, not {classes!r}")
     folder = Path(folder)
     split_file = folder / "ImageSets" / "Main" / f"{split}.txt"
-    if not split_file.is_file():
-        raise InputError(f"{split_file}: no such file")
-    names = [line.strip() for line in split_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        names = [line.strip() for line in split_file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except OSError:
+        raise InputError(f"{split_file}: no such file") from None
+    except UnicodeError:
+        raise InputError(f"{split_file}: not UTF-8 text; save it as such") from None
     if not names:
         raise InputError(f"{split_file}: names no images")
 
     annotations = []
     for name in tqdm(names, desc=f"reading {split_file}", disable=len(names) < 1000):
-        candidates = [folder / "JPEGImages" / (name + extension) for extension in ("", *EXTENSIONS)]
+        endings = ("", *EXTENSIONS, *map(str.upper, EXTENSIONS))
+        candidates = [folder / "JPEGImages" / (name + ending) for ending in endings]
         image = next((path for path in candidates if path.is_file()), None)
         if image is None:
             raise InputError(f"{split_file}: names {name}, but there is no {candidates[1]} (nor .png ...)")
@@ -60,12 +66,12 @@ def read_split(folder, split, classes):
 def read_objects(path, classes, width, height):
     """
     The objects of one annotation file: boxes (n, 4), labels (n,), difficult (n,) as in Annotation. Parts of objects
-    (VOC 2012's heads, hands and feet) are left out; what overhangs the image is cut off. Raises InputError for a missing
-    or malformed file, an unknown class, and a box that is inside out or wholly outside the width x height image.
+    (VOC 2012's heads, hands and feet) are left out; what overhangs the image is cut off. Raises InputError for a
+    missing or malformed file, an unknown class, and a box that is inside out or wholly outside the image.
     """
     try:
         objects = ElementTree.parse(path).getroot().findall("object")
-    except FileNotFoundError:
+    except OSError:
         raise InputError(f"{path}: no such file") from None
     except (ElementTree.ParseError, UnicodeError, ValueError) as error:
         raise InputError(f"{path}: not well-formed XML ({error})") from None

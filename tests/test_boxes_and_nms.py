@@ -32,7 +32,8 @@ def test_iou_against_torchvision():
 
 def test_shape_iou_by_hand():
     # 4 x 2 on 2 x 3, both at the origin, share 2 x 2: 4 / (8 + 6 - 4) = 0.4.
-    assert shape_iou(torch.tensor([[4.0, 2.0]]), torch.tensor([[2.0, 3.0], [4.0, 2.0]])).tolist() == [pytest.approx([0.4, 1])]
+    a, b = torch.tensor([[4.0, 2.0]]), torch.tensor([[2.0, 3.0], [4.0, 2.0]])
+    assert shape_iou(a, b).tolist() == [pytest.approx([0.4, 1])]
 
 
 def test_nms_by_hand():
@@ -42,7 +43,7 @@ def test_nms_by_hand():
     scores = torch.tensor([0.6, 0.9, 0.8, 0.7])
     assert greedy_nms(boxes, scores, 0.5).tolist() == [1, 3]
     assert greedy_nms(boxes, scores, 0.3).tolist() == [1]
-    assert greedy_nms(boxes, scores, 0.6).tolist() == [1, 2, 3, 0]            # exactly the threshold is not more than it
+    assert greedy_nms(boxes, scores, 0.6).tolist() == [1, 2, 3, 0]           # exactly the threshold is not more than it
     assert greedy_nms(boxes[:0], scores[:0], 0.5).tolist() == []
 
 
@@ -54,12 +55,18 @@ def test_ours_against_torchvision(seed):
 
 
 def test_nms_is_class_by_class():
-    # Twice the same box. As class 0 the better one stays; as class 1 only the second scores above .3; so three rows were
-    # wrong (no NMS), one row too (NMS across classes).
+    # Twice the same box. As class 0 the better one stays; as class 1 only the second scores above .3. Three rows would
+    # be wrong (no NMS), and so would one row (NMS across classes).
     boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1]])
     scores = torch.tensor([[0.9, 0.3], [0.8, 0.5]])
     assert nms_per_class(boxes, scores, 0.3, 0.45).tolist() == [pytest.approx([0, 0.9, 0, 0, 1, 1]),
                                                                 pytest.approx([1, 0.5, 0, 0, 1, 1])]
+
+
+def test_a_score_of_exactly_the_threshold_is_not_above_it():
+    boxes = torch.tensor([[0.0, 0, 1, 1], [2, 0, 3, 1]])
+    scores = torch.tensor([[0.75, 0.5], [0.5, 0.25]])
+    assert nms_per_class(boxes, scores, 0.5, 0.45).tolist() == [[0, 0.75, 0, 0, 1, 1]]
 
 
 def test_nothing_above_the_threshold():

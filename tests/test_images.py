@@ -45,6 +45,14 @@ def test_grey_and_sixteen_bits(tmp_path):
     assert left_and_right(tmp_path / "deep.png") == ([200, 30, 30], [30, 30, 200])
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_the_header_agrees_with_the_pixels(tmp_path, name):
+    exif = Image.Exif()
+    exif[274] = 6
+    PICTURE.save(tmp_path / name, exif=exif)
+    assert image_size(tmp_path / name) == read_image(tmp_path / name).shape[1::-1]
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.5])
 def test_damaged_files_are_one_clear_line(tmp_path, keep):
     noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
@@ -66,4 +74,5 @@ def test_missing_files_and_empty_folders(tmp_path):
     PICTURE.save(tmp_path / "b.jpg")
     PICTURE.save(tmp_path / "a.PNG")
     (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "._b.jpg").write_text("")
     assert [path.name for path in list_images(tmp_path)] == ["a.PNG", "b.jpg"]

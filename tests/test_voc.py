@@ -11,11 +11,13 @@ CLASSES = ["cat", "dog"]
 
 def annotation(*objects):
     return "<annotation>" + "".join(
-        f"<object><name>{name}</name>{extra}<bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox>"
-        "</object>" for name, a, b, c, d, extra in objects) + "</annotation>"
+        f"<object><name>{name}</name>{extra}"
+        f"<bndbox><xmin>{a}</xmin><ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
+        for name, a, b, c, d, extra in objects) + "</annotation>"
 
 
-def write(folder, name="a", xml=annotation(("dog", 1, 1, 10, 20, "")), split="train", size=(100, 50), suffix=".jpg", exif=None):
+def write(folder, name="a", xml=annotation(("dog", 1, 1, 10, 20, "")), split="train", size=(100, 50), suffix=".jpg",
+          exif=None):
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, "gray").save(folder / "JPEGImages" / (name + suffix), exif=exif or Image.Exif())
@@ -99,3 +101,16 @@ def test_bad_splits_and_images_name_the_file(tmp_path):
         with pytest.raises(InputError, match=message) as error:
             read_split(tmp_path, split, CLASSES)
         assert "\n" not in str(error.value)
+
+
+def test_bad_classes_and_encodings(tmp_path):
+    write(tmp_path)
+    for classes in ("dog", ["dog", "cat", "dog"]):
+        with pytest.raises(InputError, match="CLASSES has to be a list of different names"):
+            read_split(tmp_path, "train", classes)
+    split = tmp_path / "ImageSets" / "Main" / "train.txt"
+    split.write_bytes(b"\xef\xbb\xbfa\r\n\r\n")                           # a byte order mark and Windows line ends
+    assert len(read_split(tmp_path, "train", CLASSES)) == 1
+    split.write_text("a\n", encoding="utf-16")
+    with pytest.raises(InputError, match="train.txt: not UTF-8 text"):
+        read_split(tmp_path, "train", CLASSES)

@@ -11,7 +11,7 @@ from yolov3.dataset import (DetectionDataset, collate, letterbox, letterbox_boxe
 
 @pytest.fixture
 def annotation(tmp_path):
-    """A black image of 200 x 100 with a white box from (20, 10) to (100, 60), an object of label 3, and a difficult one."""
+    """A black image of 200 x 100 with a white box, (20, 10, 100, 60): an object of label 3; and a difficult object."""
     image = np.zeros((100, 200, 3), np.uint8)
     image[10:60, 20:100] = 255
     Image.fromarray(image).save(tmp_path / "a.png")
@@ -32,8 +32,8 @@ def test_letterbox_geometry(image, network, geometry):
 
 
 def test_letterbox_by_hand():
-    # 3 x 1 pixels of 0, 100, 200 into 5 x 5: 5 x 1 in the middle row. Corners stay: the five are at 0, 1/2, 1, 3/2, 2 of the
-    # old ones, 0 50 100 150 200. (Pixel centres at halves, the usual resize, would give 0 40 100 160 200.)
+    # 3 x 1 pixels of 0, 100, 200 into 5 x 5: 5 x 1 in the middle row. Corners stay: the five are at 0, 1/2, 1, 3/2, 2
+    # of the old ones, 0 50 100 150 200. (Pixel centres at halves, the usual resize, would give 0 40 100 160 200.)
     image = np.repeat(np.array([[[0], [100], [200]]], np.uint8), 3, 2)
     canvas = letterbox(image, 5, 5)
     assert canvas.shape == (3, 5, 5)
@@ -54,7 +54,8 @@ def test_boxes_into_the_letterbox_and_back():
 
 def test_targets_of_evaluation(annotation):
     image, targets = DetectionDataset([annotation], 64)[0]
-    # centre ((6.4 + 32) / 2, (19.2 + 35.2) / 2) / 64 = (0.3, 0.425), size (25.6, 16) / 64 = (0.4, 0.25); the difficult one is out.
+    # Centre ((6.4 + 32) / 2, (19.2 + 35.2) / 2) / 64 = (0.3, 0.425), size (25.6, 16) / 64 = (0.4, 0.25). The difficult
+    # object is left out.
     assert targets.shape == (1, 5) and targets[0].tolist() == pytest.approx([3, 0.3, 0.425, 0.4, 0.25])
     assert image.shape == (3, 64, 64) and image[0, 27, 19] == 1 and image[0, 40, 50] == 0 and image[0, 5, 5] == 0.5
 
@@ -71,6 +72,19 @@ def test_augmented_boxes_stay_on_their_objects(annotation, draw):
     assert [rows.min(), rows.max() + 1] == pytest.approx([(y - h / 2) * 96, (y + h / 2) * 96], abs=1.5)
 
 
+def test_what_augmentation_varies(annotation):
+    # 200 x 100 stays wider than high whatever the jitter: it fills the canvas from left to right. So the centre of the
+    # object is at 0.3, in the mirror at 0.7. Its height is 0.25 without jitter, and from 0.25 0.7 / 1.3 = 0.135 to
+    # 0.25 1.3 / 0.7 = 0.464 with it. White is 1 if the exposure goes up, and at least 1 / 1.5 = 0.667 if it goes down.
+    dataset = DetectionDataset([annotation], 96, augment=True)
+    items = [dataset[0, 96, draw] for draw in range(64)]
+    x, height = (torch.stack([targets[0, k] for _, targets in items]) for k in (1, 4))
+    assert ((x - 0.3).abs() < 1e-5).logical_or((x - 0.7).abs() < 1e-5).all() and 20 < (x > 0.5).sum() < 44
+    assert 0.125 < height.min() < 0.17 and 0.4 < height.max() < 0.465
+    white = torch.stack([image.max() for image, _ in items])
+    assert 0.66 < white.min() < 0.72 and white.max() == 1
+
+
 class Fixed:
     """Stands for a random generator: uniform(low, high) gives the next of the fractions, between low and high."""
 
@@ -82,8 +96,9 @@ class Fixed:
 
 
 def test_placement_by_hand():
-    # 200 x 100, jitter .3: width up by 30 % to 260, height down by 30 % to 70, aspect 3.714: 64 wide, 64 / 3.714 = 17.2 -> 17
-    # high, at the bottom: top = 64 - 17 = 47. The box (20, 10, 100, 60) times (64 / 200, 17 / 100), plus (0, 47).
+    # 200 x 100, jitter .3: width up by 30 % to 260, height down by 30 % to 70, aspect 3.714: 64 wide and
+    # 64 / 3.714 = 17.2 -> 17 high, at the bottom: top = 64 - 17 = 47. The box (20, 10, 100, 60) times
+    # (64 / 200, 17 / 100), plus (0, 47).
     image, box = np.full((100, 200, 3), 255, np.uint8), np.array([[20.0, 10, 100, 60]])
     canvas, boxes = place(image, box, 64, 0.3, Fixed(1, 0, 0, 1))
     assert boxes[0].tolist() == pytest.approx([6.4, 48.7, 32, 57.2])
@@ -98,8 +113,10 @@ def test_placement_by_hand():
 
 
 def test_tiny_boxes_are_dropped_only_in_training(annotation):
-    thin = annotation._replace(boxes=np.array([[20.0, 10, 20.05, 60], [20.0, 10, 100, 60]]), difficult=np.zeros(2, bool))
-    assert len(DetectionDataset([thin], 64, augment=True)[0, 64, 1][1]) == 1        # .05 of 200 pixels is less than .001
+    # The first box is .05 of 200 pixels wide, which is less than .001.
+    boxes = np.array([[20.0, 10, 20.05, 60], [20.0, 10, 100, 60]])
+    thin = annotation._replace(boxes=boxes, difficult=np.zeros(2, bool))
+    assert len(DetectionDataset([thin], 64, augment=True)[0, 64, 1][1]) == 1
     assert len(DetectionDataset([thin], 64)[0][1]) == 2
 
 

@@ -78,11 +78,15 @@ def test_the_routes_of_the_head(network):
     assert seen["set16"][0][:, :256].equal(seen["up16"][1]) and seen["set16"][0][:, 256:].equal(stride16)
     assert seen["set8"][0][:, :128].equal(seen["up8"][1]) and seen["set8"][0][:, 128:].equal(stride8)
     assert len(network.set32) == 5
+    for name in ("up16", "up8"):                                          # each pixel four times: nearest neighbour
+        upsampled = seen[name][1]
+        assert upsampled[..., ::2, ::2].equal(upsampled[..., 1::2, 1::2])
 
 
 def test_a_block_worked_by_hand():
-    # 1 x 1 convolution with weight 2 on the inputs 3 and -3: 6 and -6. BatchNorm in evaluation, mean 1, variance 4 - 1e-5,
-    # scale 3, shift 0.5: 3 (6 - 1) / 2 + 0.5 = 8 and 3 (-6 - 1) / 2 + 0.5 = -10. Leaky: 8 and -1 (PyTorch's .01: -0.1).
+    # 1 x 1 convolution with weight 2 on the inputs 3 and -3: 6 and -6. BatchNorm in evaluation, with mean 1, variance
+    # 4 - 1e-5, scale 3, shift 0.5: 3 (6 - 1) / 2 + 0.5 = 8 and 3 (-6 - 1) / 2 + 0.5 = -10. Leaky: 8 and -1. (PyTorch's
+    # slope of .01 would give -0.1.)
     block = ConvBlock(1, 1, 1).eval()
     block.load_state_dict({"conv.weight": torch.full((1, 1, 1, 1), 2.0), "bn.running_mean": torch.tensor([1.0]),
                            "bn.running_var": torch.tensor([4 - 1e-5]), "bn.weight": torch.tensor([3.0]),
@@ -92,9 +96,10 @@ def test_a_block_worked_by_hand():
 
 
 def test_batchnorm_and_initialisation_are_darknets():
-    # Running averages move by .01; eps 1e-5. A convolution of fan-in 1024 starts with a deviation of sqrt(2 / 1024) = .0442.
+    # Averages move by .01; eps 1e-5. A convolution of fan-in 1024 starts with a deviation of sqrt(2 / 1024) = .0442.
     network = YOLOv3(num_classes=20)
-    assert {(layer.momentum, layer.eps) for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)} == {(0.01, 1e-5)}
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    assert {(norm.momentum, norm.eps) for norm in norms} == {(0.01, 1e-5)}
     first = network.set32[0].conv.weight
     assert first.std().item() == pytest.approx((2 / 1024) ** 0.5, rel=0.02)
     assert network.detect32[1].weight.std().item() == pytest.approx((2 / 1024) ** 0.5, rel=0.02)
@@ -121,7 +126,8 @@ def test_decode_worked_by_hand():
     # Input 64 wide, 96 high, stride 32: 2 columns, 3 rows. Anchor 16 x 48, in row 2, column 1:
     # b_x = (sigmoid(log 3) + 1) / 2 = 1.75 / 2 = 0.875     b_w = 16 exp(log 2) / 64 = 0.5
     # b_y = (sigmoid(-log 3) + 2) / 3 = 2.25 / 3 = 0.75     b_h = 48 exp(0) / 96     = 0.5
-    # left 0.625, top 0.5, right 1.125, bottom 1. Scores: sigmoid(0) sigmoid(log 4) = 0.4 and sigmoid(0) sigmoid(-log 4) = 0.1.
+    # left 0.625, top 0.5, right 1.125, bottom 1. Scores: sigmoid(0) sigmoid(log 4) = 1/2 4/5 = 0.4 and
+    # sigmoid(0) sigmoid(-log 4) = 1/2 1/5 = 0.1.
     head = torch.full((1, 2, 3, 2, 7), -20.0)
     head[0, 1, 2, 1] = torch.tensor([log(3), -log(3), log(2), 0, 0, log(4), -log(4)])
     boxes, scores = decode([head], [[(10, 10), (16, 48)]], [32])

@@ -3,22 +3,23 @@ Images and boxes for YOLOv3: the data set, its augmentation, and the letterbox.
 
 Paper   "YOLOv3: An Incremental Improvement", section 2.5: "multi-scale training, lots of data augmentation, batch
         normalization, all the standard stuff". No more than that.
-Source  What the standard stuff is stands in [darknet]: src/data.c (load_data_detection) and src/image.c (letterbox_image,
-        place_image) of pjreddie/darknet at f6afaab.
+Source  The standard stuff is read off [darknet]: src/data.c (load_data_detection), src/image.c (place_image,
+        letterbox_image) and scripts/voc_label.py of pjreddie/darknet at f6afaab.
 
-Training    A grey canvas; the image, its aspect ratio changed at random, as large as it fits and at a random place on it;
-            the colours of the whole canvas, grey bars too, distorted; a mirror image half of the time.
-Evaluation  A grey canvas; the image, as large as it fits, in the middle: the letterbox.
+Training    On a grey canvas the image, its aspect ratio changed at random, as large as it fits and at a random place;
+            the colours of the whole canvas, grey bars too, distorted; half of the time its mirror image.
+Evaluation  On a grey canvas the image, as large as it fits, in the middle: the letterbox.
 
-The colours are the nearest that albumentations has: Darknet multiplies S and V of HSV by U(1, 1.5) or its inverse, ColorJitter
-saturation and brightness by U(1 / 1.5, 1.5). Difficult objects are not trained on [darknet].
+Difficult objects are not trained on [darknet]. The colours are the nearest that albumentations has: Darknet multiplies
+S and V of HSV by U(1, 1.5) or its inverse; ColorJitter saturation and brightness by U(1 / 1.5, 1.5).
 
-Your own photographs: put them into a folder with JPEGImages, Annotations and ImageSets/Main as VOC has them, and edit TRAIN,
-TEST and CLASSES.
+Your own photographs: put them into a folder with JPEGImages, Annotations and ImageSets/Main as VOC has them, and edit
+TRAIN, TEST and CLASSES.
 
     python yolov3/dataset.py     writes runs/yolov3/augmented.png: training images as the network sees them, with boxes
 
-What changed from yolov2/dataset.py: nothing; the second paper's data loading was kept.
+What changed from yolov2/dataset.py: nothing that can be seen. The paper (Figure 3's caption) tells of a bug in YOLOv2's
+data loading that was mended, worth 2 mAP, but not which.
 """
 import os
 import sys
@@ -53,35 +54,37 @@ SMALLEST = 0.001   # of the image: what augmentation leaves narrower or lower is
 
 class DetectionDataset(torch.utils.data.Dataset):
     """
-    Without augmentation, dataset[i] is image i in its letterbox at the given size. With it, dataset[i, size, draw] is an
-    augmented image i at that size; draw, a number, seeds all that is random about it, so that workers and epochs differ and
-    a run can be repeated and taken up again.
+    dataset[i] is image i at the given size, dataset[i, size, seed] at another; in its letterbox, or augmented. All that
+    is random about it follows from the seed, one or more numbers: workers and epochs differ, a run can be repeated.
 
-    returns  image (3, H, W) float 0..1; targets (n, 5) float: label, centre x, centre y, width, height as fractions
+    returns  image (3, size, size) float 0..1; targets (n, 5) label, centre x, centre y, width, height as fractions
     """
 
     def __init__(self, annotations, size, augment=False):
         self.annotations, self.size = annotations, size
         self.jitter, self.smallest = JITTER, SMALLEST * augment
-        self.transform = A.Compose(
-            [A.HorizontalFlip(p=0.5),
-             A.ColorJitter(brightness=(1 / EXPOSURE, EXPOSURE), contrast=(1, 1), saturation=(1 / SATURATION, SATURATION),
-                           hue=(-HUE, HUE), p=1)],
-            bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True)
-        ) if augment else None
+        self.transform = None
+        if augment:
+            self.transform = A.Compose(
+                [A.HorizontalFlip(p=0.5),
+                 A.ColorJitter(brightness=(1 / EXPOSURE, EXPOSURE), contrast=(1, 1),
+                               saturation=(1 / SATURATION, SATURATION), hue=(-HUE, HUE), p=1)],
+                bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True))
 
     def __len__(self):
         return len(self.annotations)
 
     def __getitem__(self, key):
-        index, size, draw = key if isinstance(key, tuple) else (key, self.size, None)
+        index, size, seed = key if isinstance(key, tuple) else (key, self.size, None)
         annotation = self.annotations[index]
         image = read_image(annotation.image)                                 # (h, w, 3) uint8
+        if image.shape[:2] != (annotation.height, annotation.width):
+            raise InputError(f"{annotation.image}: its pixels are not as wide and high as its header says")
         easy = ~annotation.difficult
         boxes, labels = annotation.boxes[easy], annotation.labels[easy]      # (n, 4) pixels, (n,)
 
         if self.transform:
-            rng = np.random.default_rng(draw)
+            rng = np.random.default_rng(seed)
             canvas, boxes = place(image, boxes, size, self.jitter, rng)
             self.transform.set_random_seed(int(rng.integers(2**32)))
             out = self.transform(image=canvas, bboxes=boxes, labels=labels)
@@ -99,7 +102,8 @@ class DetectionDataset(torch.utils.data.Dataset):
 
 def place(image, boxes, size, jitter, rng):
     """
-    The image at a random aspect ratio and place on a grey square, as large as it fits ([darknet] load_data_detection).
+    The image at a random aspect ratio and place on a grey square, as large as it fits ([darknet] load_data_detection;
+    its place_image samples half a pixel aside and darkens the last row and column of an enlarged image: not copied).
 
     image (h, w, 3) uint8, boxes (n, 4) in its pixels -> canvas (size, size, 3) uint8, boxes (n, 4) in its pixels
     """
@@ -153,8 +157,8 @@ def undo_letterbox(boxes, image_width, image_height, width, height):
 
 def collate(items):
     """
-    A list of (image, targets) -> images (B, 3, H, W) float 0..1, targets (N, 6) float: image in the batch, label, centre x,
-    centre y, width, height.
+    A list of (image, targets) -> images (B, 3, H, W) float 0..1, targets (N, 6) float: image in the batch, label,
+    centre x, centre y, width, height.
     """
     targets = [F.pad(targets, (1, 0), value=i) for i, (_, targets) in enumerate(items)]
     return torch.stack([image for image, _ in items]), torch.cat(targets)
@@ -164,8 +168,8 @@ def main():
     annotations = [a for folder, split in TRAIN for a in read_split(folder, split, CLASSES)]
     dataset = DetectionDataset(annotations, 416, augment=True)
     pictures = []
-    for draw in range(16):
-        image, targets = dataset[draw % len(dataset), 416, draw]
+    for seed in range(16):
+        image, targets = dataset[seed % len(dataset), 416, seed]
         label, xy, wh = targets[:, :1], targets[:, 1:3] * 416, targets[:, 3:5] * 416
         rows = torch.cat([label, torch.ones_like(label), xy - wh / 2, xy + wh / 2], 1)
         pictures.append(draw_boxes((image * 255).byte().permute(1, 2, 0).numpy(), rows.numpy(), CLASSES))

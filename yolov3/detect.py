@@ -4,8 +4,8 @@ Detects objects in an image, or in every image of a folder.
     python yolov3/detect.py     reads runs/yolov3/last.pt and SOURCE; writes the pictures with their boxes and
                                 detections.txt to OUT, and prints the milliseconds that each stage takes
 
-Source  Letterbox, a score of more than .5 and per-class NMS at .45, score = objectness x class probability: what Darknet's
-        detect does ([darknet] examples/detector.c, test_detector).
+Source  What Darknet's detect does ([darknet] examples/detector.c, test_detector): letterbox, per-class NMS at .45, and
+        a score, objectness x class probability, of more than .5.
 
 What changed from yolov2/detect.py: the three heads.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from shared.checkpoint import load_checkpoint
+from shared.checkpoint import load_checkpoint, load_weights
 from shared.draw import draw_boxes, write_picture
 from shared.errors import InputError
 from shared.images import list_images, read_image
@@ -27,7 +27,7 @@ from yolov3.model import YOLOv3, decode
 
 CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt: the highest AP50 on TEST
 SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
-OUT = RUNS / "yolov3" / "detect"
+OUT = CHECKPOINT.parent / "detect"
 SCORE_THRESHOLD = 0.5                     # [darknet]
 NMS_THRESHOLD = 0.45                      # [darknet]
 
@@ -38,7 +38,7 @@ def main():
     state = load_checkpoint(CHECKPOINT, "YOLOv3")
     classes, anchors, size = state["classes"], state["anchors"], state["size"]
     network = YOLOv3(len(classes), anchors)
-    network.load_state_dict(state["model"])
+    load_weights(network, state["model"], CHECKPOINT)
     network = network.fuse().to(device, memory_format=torch.channels_last)
 
     def now():
@@ -46,9 +46,13 @@ def main():
             torch.cuda.synchronize()                                         # the GPU works on while Python returns
         return time.perf_counter()
 
-    images, lines, seconds = list_images(Path(SOURCE)), [], []
-    for path in tqdm(images, desc="detecting"):
-        image = read_image(path)                                             # (h, w, 3)
+    lines, seconds = ["\t".join(["# file", "class", "score", "left", "top", "right", "bottom (pixels)"])], []
+    for path in tqdm(list_images(Path(SOURCE)), desc="detecting"):
+        try:
+            image = read_image(path)                                         # (h, w, 3)
+        except InputError as error:
+            tqdm.write(str(error))                                           # the others are not lost with it
+            continue
         x = letterbox(image, size, size)[None].to(device, memory_format=torch.channels_last)
 
         start = now()
@@ -61,16 +65,18 @@ def main():
 
         rows, (h, w) = rows.double().cpu().numpy(), image.shape[:2]
         rows[:, 2:] = undo_letterbox(rows[:, 2:], w, h, size, size).clip(0, [w, h, w, h])
-        write_picture(OUT / path.name, draw_boxes(image, rows, classes))
-        lines += [f"{path.name} {classes[int(label)]} {score:.4f} " + " ".join(f"{x:.1f}" for x in box)
+        write_picture(Path(OUT) / path.name, draw_boxes(image, rows, classes))
+        lines += ["\t".join([path.name, classes[int(label)], f"{score:.4f}", *(f"{x:.1f}" for x in box)])
                   for label, score, *box in rows]
 
-    with written_whole(OUT / "detections.txt") as temporary:
-        temporary.write_text("".join(line + "\n" for line in ["# file class score left top right bottom (pixels)", *lines]))
+    if not seconds:
+        raise InputError(f"{SOURCE}: holds no image that can be read")
+    with written_whole(Path(OUT) / "detections.txt") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     network_ms, decode_ms, nms_ms = (torch.tensor(seconds).median(0).values * 1000).tolist()
-    print(f"{len(images)} images at {size} x {size} on {device.type}, median milliseconds: network {network_ms:.1f}, "
+    print(f"{len(seconds)} images at {size} x {size} on {device.type}, median milliseconds: network {network_ms:.1f}, "
           f"decoding {decode_ms:.1f}, NMS {nms_ms:.1f}")
-    print(f"{len(lines)} detections: pictures and detections.txt in {OUT}")
+    print(f"{len(lines) - 1} detections: pictures and detections.txt in {OUT}")
 
 
 if __name__ == "__main__":

@@ -5,19 +5,21 @@ Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/me
         writes: every (box, class) with a score above .005, per-class NMS at .45 ([darknet] examples/detector.c,
         validate_detector).
 
-    python yolov3/evaluate.py     reads runs/yolov3/last.pt and the TRAIN and TEST of yolov3/dataset.py; prints the tables of
-                                  average precisions and writes, to runs/yolov3/evaluation/, precision-recall
-                                  curves, and detections and truths as text for Padilla's toolkit and as COCO JSON
+    python yolov3/evaluate.py     reads runs/yolov3/last.pt and the data of yolov3/dataset.py; prints tables of average
+                                  precision and writes, to runs/yolov3/evaluation/, precision-recall curves, and
+                                  detections and truths as text for Padilla's toolkit and as COCO JSON
 
 What changed from yolov2/evaluate.py: the three heads.
 """
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from shared.checkpoint import load_checkpoint
+from shared.checkpoint import load_checkpoint, load_weights
 from shared.detections import write_coco, write_padilla
 from shared.draw import write_precision_recall
 from shared.errors import InputError
@@ -39,24 +41,24 @@ NUM_WORKERS = 2
 
 
 @torch.inference_mode()
-def detect_all(network, annotations, size, anchors, device, workers=NUM_WORKERS):
+def detect_all(network, annotations, size, anchors, device, workers):
     """
     Runs the network on every image in its letterbox of size x size.
 
-    returns  detections (D, 7)  image, label, score, left, top, right, bottom in pixels of the image: see shared/metrics.py
+    returns  detections (D, 7)  image, label, score, left, top, right, bottom in pixels of the image
              accuracies         three fractions that some courses report. class: of the responsible predictors, how many
                                 give an object's class the highest score; object: how many of them have an objectness
                                 above .5; no_object: how many background predictors have not
     """
     loader = torch.utils.data.DataLoader(DetectionDataset(annotations, size), BATCH_SIZE, collate_fn=collate,
                                          num_workers=workers)
-    detections, correct, counted = [np.zeros((0, 7))], np.zeros(3), np.zeros(3)
+    detections, correct, counted = [], np.zeros(3), np.zeros(3)
     network.eval()
     for images, targets in tqdm(loader, desc="detecting", leave=False):
         heads, targets = network(images.to(device)), targets.to(device)
 
         for boxes, scores in zip(*decode(heads, anchors)):                   # (L, 4), (L, C)  image by image
-            n = len(detections) - 1
+            n = len(detections)                                              # the image
             width, height = annotations[n].width, annotations[n].height
             rows = nms_per_class(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD).double().cpu().numpy()   # (D, 6)
             rows[:, 2:] = undo_letterbox(rows[:, 2:], width, height, size, size).clip(0, [width, height] * 2)
@@ -65,10 +67,11 @@ def detect_all(network, annotations, size, anchors, device, workers=NUM_WORKERS)
         for head, (slot, _, classes, background) in zip(heads, assign(heads, targets, anchors)):
             responsible = head[slot]                                         # (R, 5 + C)
             named = classes.gather(1, responsible[:, 5:].argmax(1, keepdim=True))            # (R, 1)
-            correct += [named.sum().item(), (responsible[:, 4] > 0).sum().item(), (head[..., 4][background] <= 0).sum().item()]
-            counted += [len(named), len(named), background.sum().item()]
+            found, quiet = responsible[:, 4] > 0, head[..., 4][background] <= 0              # sigmoid(0) is .5
+            correct += [named.sum().item(), found.sum().item(), quiet.sum().item()]
+            counted += [len(named), len(found), len(quiet)]
     accuracies = dict(zip(["class", "object", "no_object"], correct / np.maximum(counted, 1)))
-    return np.concatenate(detections), accuracies
+    return np.concatenate([np.zeros((0, 7)), *detections]), accuracies
 
 
 def truths_of(annotations):
@@ -93,9 +96,11 @@ def report(detections, truths, accuracies, annotations, classes, folder):
     print("accuracies           " + "  ".join(f"{name} {value:.4f}" for name, value in accuracies.items()))
 
     images = [a.image.name for a in annotations]
-    write_precision_recall(folder / "precision_recall.png", voc_curves(detections, truths, len(classes)), every_point, classes)
-    write_padilla(folder / "padilla", detections, truths, images, classes)
+    curves = voc_curves(detections, truths, len(classes))
+    write_precision_recall(folder / "precision_recall.png", curves, every_point, classes)
     write_coco(folder, detections, truths, images, [(a.width, a.height) for a in annotations], classes)
+    shutil.rmtree(folder / "padilla", ignore_errors=True)                    # the toolkit counts every file it finds
+    write_padilla(folder / "padilla", detections, truths, images, classes)
     print(f"curves, text files and JSON in {folder}")
 
 
@@ -104,19 +109,20 @@ def main():
     classes, anchors, size = state["classes"], state["anchors"], state["size"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = YOLOv3(len(classes), anchors)
-    network.load_state_dict(state["model"])
+    load_weights(network, state["model"], CHECKPOINT)
     network = network.fuse().to(device, memory_format=torch.channels_last)
 
     print(f"{CHECKPOINT}, step {state['step']}, input {size} x {size}")
     for name, splits in DATA.items():
         annotations = [a for folder, split in splits for a in read_split(folder, split, classes)]
         print(f"\n{name}: {len(annotations)} images, " + ", ".join(f"{folder} {split}" for folder, split in splits))
-        detections, accuracies = detect_all(network, annotations, size, anchors, device)
-        report(detections, truths_of(annotations), accuracies, annotations, classes, CHECKPOINT.parent / "evaluation" / name)
+        detections, accuracies = detect_all(network, annotations, size, anchors, device, NUM_WORKERS)
+        folder = Path(CHECKPOINT).parent / "evaluation" / name
+        report(detections, truths_of(annotations), accuracies, annotations, classes, folder)
 
 
 if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        sys.exit(str(error))
+        sys.exit(str(error).split("InputError: ")[-1].strip())  # a process that loads images puts a traceback before it

@@ -20,15 +20,16 @@ input of W x H pixels, and BCE(t, p) = -p log sigmoid(t) - (1 - p) log(1 - sigmo
 
 The gradient, times the number of images, is minus Darknet's delta. Where the paper, Darknet and this file differ:
 
-    x, y     The paper says sum of squared error on t_x, t_y. Darknet passes back sigmoid(t_x) - x: that is BCE. As here.
+    x, y     The paper: sum of squared error on t_x, t_y. Darknet passes back sigmoid(t_x) - x, which is BCE. As here.
     2 - w h  Not in the paper: small boxes count up to twice as much [darknet]. As here.
     ignore   The paper ignores an anchor that overlaps an object by more than .5. Darknet asks what the predicted box
              overlaps, any object of its image, and cuts at .7 (yolov3.cfg) or .5 (yolov3-voc.cfg). Here: predicted, .5.
     twice    A second object with the same anchor and cell overwrites the box and adds its class [darknet]. As here.
-    border   A centre at exactly 1.0 is in the last cell here; Darknet reads past it.
+    border   A centre at exactly 1.0 is in the last cell here; Darknet writes into the next row's first.
 
 What changed from yolov2/loss.py: one of nine anchors over three scales; logistic regression in place of squares and
-softmax, for x, y, objectness and each class; the objectness target is 1, not the IOU; no weights between the terms.
+softmax, for x, y, objectness and each class; the objectness target is 1, not the IOU; ignored above .5, not .6; no
+weights between the terms.
 
     python yolov3/loss.py      prints the terms of the example that tests/test_yolov3_loss.py works out by hand
 """
@@ -60,30 +61,33 @@ def assign(predictions, targets, anchors=ANCHORS, strides=STRIDES):
     assigned, first = [], 0
     for prediction, p_wh, stride in zip(predictions, anchors, strides):
         B, A, H, W, C = *prediction.shape[:4], prediction.shape[4] - 5
-        here = ((best_anchor >= first) & (best_anchor < first + A)).nonzero()[:, 0]          # (M,)  this scale's objects
-        image, label = targets[here, 0].long(), targets[here, 1].long()      # (M,)
-        anchor = best_anchor[here] - first                                   # (M,)
-        cells = targets.new_tensor([W, H])
-        col, row = torch.minimum((targets[here, 2:4] * cells).long(), cells.long() - 1).unbind(-1)   # (M,)  1.0: last cell
+        own = ((best_anchor >= first) & (best_anchor < first + A)).nonzero()[:, 0]           # (M,)  of this scale
+        image, label = targets[own, 0].long(), targets[own, 1].long()        # (M,)
+        anchor = best_anchor[own] - first                                    # (M,)
         first += A
+        cells = targets.new_tensor([W, H])
+        cell = torch.minimum((targets[own, 2:4] * cells).long(), cells.long() - 1)          # (M, 2)  1.0: the last
+        col, row = cell.unbind(-1)                                           # (M,)
 
         # Objects with the same slot share it: the last one's box, everyone's classes.
-        claim, mine = (((image * A + anchor) * H + row) * W + col).unique(return_inverse=True)       # (R,), (M,)
-        owner = here[torch.zeros_like(claim).scatter_reduce(0, mine, torch.arange(len(mine), device=mine.device), "amax")]
+        claim, claim_of = (((image * A + anchor) * H + row) * W + col).unique(return_inverse=True)   # (R,), (M,)
+        n = torch.arange(len(own), device=own.device)                        # (M,)
+        owner = own[torch.zeros_like(claim).scatter_reduce(0, claim_of, n, "amax")]          # (R,)
         classes = torch.zeros(len(claim), C, device=claim.device)
-        classes[mine, label] = 1
-        slot = claim // (A * H * W), claim // (H * W) % A, claim // W % H, claim % W
+        classes[claim_of, label] = 1                                         # (R, C)
+        slot = claim // (A * H * W), claim // (H * W) % A, claim // W % H, claim % W         # each (R,)
 
         # Every predicted box against every object of its image, of whatever scale.
-        p_wh = prediction.new_tensor(p_wh).view(A, 1, 1, 2) / (cells * stride)
-        c_xy = torch.stack(torch.meshgrid(torch.arange(W), torch.arange(H), indexing="xy"), -1).to(prediction.device)
-        b_xy = (prediction[..., 0:2].sigmoid() + c_xy) / cells
+        p_wh = prediction.new_tensor(p_wh).view(A, 1, 1, 2) / (cells * stride)               # as fractions
+        c_x, c_y = torch.arange(W, device=own.device), torch.arange(H, device=own.device)
+        c_xy = torch.stack(torch.meshgrid(c_x, c_y, indexing="xy"), -1)      # (H, W, 2)
+        b_xy = (prediction[..., 0:2].sigmoid() + c_xy) / cells               # (B, A, H, W, 2)
         b = cxcywh_to_xyxy(torch.cat([b_xy, p_wh * prediction[..., 2:4].exp()], -1))         # (B, A, H, W, 4)
-        every = targets[:, 0].long()                                         # (N,)
-        iou = paired_iou(b[every], objects.view(-1, 1, 1, 1, 4)).flatten(1)  # (N, A H W)
+        image_of = targets[:, 0].long()                                      # (N,)
+        iou = paired_iou(b[image_of], objects.view(-1, 1, 1, 1, 4)).flatten(1)               # (N, A H W)
         best_iou = torch.zeros(B, A * H * W, device=iou.device).scatter_reduce(
-            0, every[:, None].expand_as(iou), iou, "amax").view(B, A, H, W)
-        background = best_iou <= IGNORE_IOU
+            0, image_of[:, None].expand_as(iou), iou, "amax").view(B, A, H, W)
+        background = ~(best_iou > IGNORE_IOU)                                # (B, A, H, W)  also where it is nan
         background[slot] = False                                             # responsible even if it would be ignored
         assigned.append((slot, owner, classes, background))
     return assigned
@@ -109,14 +113,14 @@ def yolov3_loss(predictions, targets, anchors=ANCHORS, strides=STRIDES):
         cells = targets.new_tensor([W, H])
         x_y = xy * cells - torch.stack([slot[3], slot[2]], -1)               # (R, 2)      x, y
         q_r = (wh * cells * stride / targets.new_tensor(p_wh)[slot[1]]).log()                # (R, 2)  q, r
-        small = 2 - wh.prod(-1, keepdim=True)                                # (R, 1)      small boxes count more
+        size_weight = 2 - wh.prod(-1, keepdim=True)                          # (R, 1)      small boxes count more
 
         bce = F.binary_cross_entropy_with_logits
-        loss["xy"] += bce(t[:, 0:2], x_y, weight=small, reduction="sum") / B
-        loss["wh"] += 0.5 * (small * (t[:, 2:4] - q_r).square()).sum() / B
+        loss["xy"] += bce(t[:, 0:2], x_y, weight=size_weight, reduction="sum") / B
+        loss["wh"] += 0.5 * (size_weight * (t[:, 2:4] - q_r).square()).sum() / B
         loss["object"] += bce(t[:, 4], torch.ones_like(t[:, 4]), reduction="sum") / B
-        unclaimed = prediction[..., 4][background]
-        loss["no_object"] += bce(unclaimed, torch.zeros_like(unclaimed), reduction="sum") / B
+        t_o = prediction[..., 4][background]                                 # (K,)
+        loss["no_object"] += bce(t_o, torch.zeros_like(t_o), reduction="sum") / B
         loss["class"] += bce(t[:, 5:], classes, reduction="sum") / B
     loss["total"] = sum(loss.values())
     return loss

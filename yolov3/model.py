@@ -18,8 +18,8 @@ b_x, b_y are in cells, b_w, b_h in pixels. A detection's score is Pr(object) Pr(
 
 Parameters 61,949,149 for COCO's 80 classes, 61,626,049 for VOC's 20; 65.86 and 65.43 billion operations at 416 x 416.
 
-What changed from yolov2/model.py: 53 layers with shortcuts instead of 19 with max pooling; three scales, each with 3
-anchors, instead of one with 5; upsampling instead of the reorg; sigmoids for the classes instead of one softmax.
+What changed from yolov2/model.py: Darknet-53 with shortcuts instead of Darknet-19 with max pooling; three scales, each
+with 3 anchors, instead of one with 5; upsampling instead of the reorg; sigmoids for the classes instead of one softmax.
 """
 import torch
 import torch.nn as nn
@@ -146,12 +146,13 @@ def decode(heads, anchors=ANCHORS, strides=STRIDES):
         head = head.float()                                         # exp overflows in half precision
         B, A, H, W = head.shape[:4]
         p_wh = head.new_tensor(p_wh).view(A, 1, 1, 2)
-        c_xy = torch.stack(torch.meshgrid(torch.arange(W), torch.arange(H), indexing="xy"), -1).to(head.device)
+        c_x, c_y = torch.arange(W, device=head.device), torch.arange(H, device=head.device)
+        c_xy = torch.stack(torch.meshgrid(c_x, c_y, indexing="xy"), -1)                      # (H, W, 2)
         cells = head.new_tensor([W, H])
         b_xy = (head[..., 0:2].sigmoid() + c_xy) / cells            # (B, A, H, W, 2)
         b_wh = p_wh * head[..., 2:4].exp() / (cells * stride)       # (B, A, H, W, 2)
-        boxes.append(cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3))
-        scores.append((head[..., 4:5].sigmoid() * head[..., 5:].sigmoid()).flatten(1, 3))
+        boxes.append(cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3))              # (B, A H W, 4)
+        scores.append((head[..., 4:5].sigmoid() * head[..., 5:].sigmoid()).flatten(1, 3))    # (B, A H W, C)
     return torch.cat(boxes, 1), torch.cat(scores, 1)
 
 

@@ -9,12 +9,14 @@ Source  The numbers and their meaning are read off [darknet]: cfg/yolov3-voc.cfg
     torchrun --nproc-per-node=4 yolov3/train.py          four GPUs of one machine, one process each
 
 Edit the constants here and the data set in yolov3/dataset.py. As committed they train the whole network on the 16 drawn
-images of the sample, on a CPU, in about MINUTES minutes; the authors' values stand beside them.
+images of the sample, on a CPU, in about 3 minutes; the authors' values stand beside them.
 
-Writes runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP), curves.png, detections/ (the same images at each
-evaluation), last.pt (to go on from: the same command does) and best.pt (the highest AP50 on TEST).
+Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP), curves.png, detections/ (the same
+images at each evaluation), last.pt (the same command goes on from there) and best.pt (the highest AP50 on TEST). With
+several processes each has BatchNorm statistics of its own images; the running averages kept are the first one's.
 
-What changed from yolov2/train.py: nine anchors over three scales, and no pull to the anchors at the start.
+What changed from yolov2/train.py: no pull to the anchors at the start; on VOC 50,200 steps instead of 80,200, with the
+rate falling at 40,000 and 45,000 instead of 40,000 and 60,000, and 16 subdivisions instead of 8.
 """
 import csv
 import math
@@ -30,7 +32,7 @@ import torch.distributed as dist
 import torch.nn as nn
 from tqdm import tqdm
 
-from shared.checkpoint import load_backbone, load_checkpoint, save_checkpoint
+from shared.checkpoint import load_backbone, load_checkpoint, load_weights, save_checkpoint
 from shared.draw import draw_boxes, write_sheet, write_training_curves
 from shared.errors import InputError
 from shared.images import read_image
@@ -51,7 +53,7 @@ MAX_STEPS = 220              # [darknet] 50,200 / 500,200 (194 epochs of VOC 200
 BATCH_SIZE = 4               # [darknet] 64: images per optimizer step, over all GPUs
 SUBDIVISIONS = 1             # [darknet] 16: the parts in which a batch goes through the network, for memory
 SIZES = [128]                # [darknet] list(range(320, 609, 32)): one is drawn every 10 steps; the largest ends it
-SIZE = 128                   # [darknet] 416: for evaluation
+SIZE = 128                   # [darknet] 416 / 608: for evaluation
 AUGMENT = False              # [darknet] True; ours: 220 steps suffice for 16 images, not for all their variations
 OPTIMIZER = "adam"           # [darknet] "sgd"; ours: SGD at the authors' rate needs thousands of steps
 LEARNING_RATE = 1e-3         # [darknet] 1e-3
@@ -68,7 +70,7 @@ CHECKPOINT_EVERY = 11        # epochs; 1 for VOC
 EVALUATED = 1000             # at most this many images of TRAIN are evaluated; of TEST all
 PICTURES = 6                 # images of TRAIN and of TEST drawn with their detections at each evaluation
 CONFIDENCE = 0.5             # for these pictures, and for the mAP at one fixed confidence
-NUM_WORKERS = 2              # processes that load images, for each GPU
+NUM_WORKERS = 2              # processes that load images, for each GPU; as many as there are cores for it
 
 TERMS = ["xy", "wh", "object", "no_object", "class", "total"]
 MEASURES = ["AP50 train", "AP50 test", "mAP at confidence train", "mAP at confidence test"]
@@ -94,9 +96,9 @@ def image_size(step):
 
 def batches(count, first_step, rank, ranks):
     """
-    What this process loads, from first_step on: for each subdivision of each step a list of (index, size, draw), as
-    DetectionDataset takes them. The images, numbered through all epochs, depend on SEED alone, not on when the training was
-    interrupted or how many processes share it.
+    What this process loads, from first_step on: for each subdivision of each step a list of (index, size, seed), as
+    DetectionDataset takes them. The images, numbered n through all epochs, depend on SEED alone, not on when the
+    training was interrupted or how many processes share it.
     """
     share, epoch = BATCH_SIZE // (SUBDIVISIONS * ranks), None
     for step in range(first_step, MAX_STEPS + 1):
@@ -144,13 +146,21 @@ def main():
     if cuda:
         torch.cuda.set_device(device)
     if ranks > 1:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=timedelta(hours=3))      # the others wait for evaluations
+        dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None,
+                                timeout=timedelta(hours=3))                  # the others wait while the first evaluates
+    for name, value, known in [("OPTIMIZER", OPTIMIZER, ("adam", "sgd")), ("SCHEDULE", SCHEDULE, ("cosine", "steps"))]:
+        if value not in known:
+            raise InputError(f"yolov3/train.py: {name} {value!r} is none of {known}")
+    if any(size % 32 for size in [SIZE, *SIZES]):
+        raise InputError("yolov3/train.py: SIZE and SIZES have to be divisible by 32")
     if BATCH_SIZE % (SUBDIVISIONS * ranks):
         raise InputError(f"yolov3/train.py: BATCH_SIZE {BATCH_SIZE} cannot be divided by SUBDIVISIONS {SUBDIVISIONS} "
                          f"x {ranks} processes")
 
     # The data.
     train, test = ([a for folder, split in part for a in read_split(folder, split, CLASSES)] for part in (TRAIN, TEST))
+    if not train or not test:
+        raise InputError("yolov3/dataset.py: TRAIN and TEST need at least one (folder, split) each")
     splits = {"train": train[:EVALUATED], "test": test}
 
     # The network, from the beginning or from where it was.
@@ -170,28 +180,32 @@ def main():
              "train": [len(train), zlib.crc32(" ".join(a.image.name for a in train).encode())]}
     if last.exists():
         state = load_checkpoint(last, "YOLOv3")
-        for key, constant in [("classes", "CLASSES"), ("anchors", "ANCHORS"), ("optimizer_name", "OPTIMIZER"), ("train", "TRAIN")]:
+        for constant, key in [("CLASSES", "classes"), ("ANCHORS", "anchors"), ("OPTIMIZER", "optimizer_name"),
+                              ("TRAIN", "train")]:
             if state[key] != fixed[key]:
-                raise InputError(f"{last}: was trained with another {constant}; put it back, or give RUN in yolov3/train.py "
-                                 "a new name")
+                raise InputError(f"{last}: was trained with another {constant}; put it back, or give RUN in "
+                                 "yolov3/train.py a new name")
         done, best_ap = state["step"], state["best_ap"]
         if done >= MAX_STEPS:
-            raise InputError(f"{last}: has done its {done} steps; for more raise MAX_STEPS in yolov3/train.py, "
-                             "for another training give RUN a new name")
-        network.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+            if rank == 0:
+                print(f"{last} has done its {done} steps. For more raise MAX_STEPS in yolov3/train.py (a cosine then "
+                      "starts again higher), for another training give RUN a new name.")
+            if ranks > 1:
+                dist.destroy_process_group()
+            return
+        load_weights(network, state["model"], last)
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
         torch.set_rng_state(state["random_state"])
     if rank == 0:
-        rows = list(csv.DictReader(open(log, newline=""))) if done and log.exists() else []
-        with written_whole(log) as temporary, open(temporary, "w", newline="") as file:      # up to the checkpoint
+        rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
+        with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(row for row in rows if int(row["step"]) <= done)
+            writer.writerows(row for row in rows if int(row["step"]) <= done)                # not beyond the checkpoint
         file = open(log, "a", newline="")
         writer = csv.DictWriter(file, COLUMNS)
     bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
     model = nn.parallel.DistributedDataParallel(network, [device] if cuda else None) if ranks > 1 else network
-
     loader = iter(torch.utils.data.DataLoader(
         DetectionDataset(train, SIZE, AUGMENT), batch_sampler=batches(len(train), done + 1, rank, ranks),
         num_workers=NUM_WORKERS, collate_fn=collate, pin_memory=cuda))
@@ -201,18 +215,20 @@ def main():
         model.train()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
-        terms = dict.fromkeys(TERMS, 0.0)
+        terms = torch.zeros(len(TERMS), device=device)
         for subdivision in range(SUBDIVISIONS):
             images, targets = next(loader)
-            images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-            targets = targets.to(device, non_blocking=True)
+            images = images.to(device, memory_format=torch.channels_last, non_blocking=True)         # (B, 3, H, W)
+            targets = targets.to(device, non_blocking=True)                                          # (N, 6)
             model.require_backward_grad_sync = subdivision == SUBDIVISIONS - 1               # read by DDP only
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 predictions = model(images)
             loss = yolov3_loss(predictions, targets)
             (loss["total"] / SUBDIVISIONS).backward()
-            for term in TERMS:
-                terms[term] += loss[term].item() / SUBDIVISIONS
+            terms += torch.stack([loss[term].detach() for term in TERMS]) / SUBDIVISIONS
+        if ranks > 1:
+            dist.all_reduce(terms)                                           # so that all stop if one has to
+        terms = dict(zip(TERMS, (terms / ranks).tolist()))
         figures = " ".join(f"{term} {value:.4g}" for term, value in terms.items())
         if not math.isfinite(terms["total"]):
             sys.exit(f"yolov3/train.py: the loss of step {step} is not finite: {figures}. {last} is as it was.")
@@ -230,11 +246,12 @@ def main():
             writer.writerow({"step": step, "epoch": epochs, "learning rate": learning_rate(step),
                              "size": images.shape[-1], **terms, **measured})
             file.flush()
+        if rank == 0 and (evaluating or saving):
             state = {"network": "YOLOv3", "size": SIZE, "step": step, **fixed, "model": network.state_dict()}
             if evaluating:
                 bar.write(f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in measured.items()))
                 write_training_curves(folder / "curves.png", log, TERMS, MEASURES)
-                if measured["AP50 test"] >= best_ap:
+                if not measured["AP50 test"] < best_ap:                      # of equal ones the last; nan: no truths
                     best_ap = measured["AP50 test"]
                     save_checkpoint(best, state)
             if saving:
@@ -243,7 +260,8 @@ def main():
         if ranks > 1 and (evaluating or saving):
             dist.barrier()
     if rank == 0:
-        print(f"{folder}: curves.png, log.csv, detections/, last.pt and best.pt. Next: python yolov3/detect.py")
+        print(f"{folder}: curves.png, log.csv, detections/, last.pt, best.pt. Next: python yolov3/detect.py"
+              + f" with CHECKPOINT = RUNS / {RUN!r} / 'last.pt'" * (RUN != "yolov3"))
     if ranks > 1:
         dist.destroy_process_group()
 
@@ -252,4 +270,4 @@ if __name__ == "__main__":
     try:
         main()
     except InputError as error:
-        sys.exit(str(error))
+        sys.exit(str(error).split("InputError: ")[-1].strip())  # a process that loads images puts a traceback before it
