@@ -113,6 +113,18 @@ def batches(count, first_step, rank, ranks):
             yield batch
 
 
+def check_constants(ranks):
+    """Raises InputError for what would fail, or mean something else, only later."""
+    for name, value, known in [("OPTIMIZER", OPTIMIZER, ("adam", "sgd")), ("SCHEDULE", SCHEDULE, ("cosine", "steps"))]:
+        if value not in known:
+            raise InputError(f"yolov3/train.py: {name} {value!r} is none of {known}")
+    if any(size % 32 for size in [SIZE, *SIZES]):
+        raise InputError("yolov3/train.py: SIZE and SIZES have to be divisible by 32")
+    if BATCH_SIZE % (SUBDIVISIONS * ranks):
+        raise InputError(f"yolov3/train.py: BATCH_SIZE {BATCH_SIZE} cannot be divided by SUBDIVISIONS {SUBDIVISIONS} "
+                         f"x {ranks} processes")
+
+
 def make_optimizer(network):
     weights = [p for p in network.parameters() if p.ndim > 1]                # of convolutions
     others = [p for p in network.parameters() if p.ndim == 1]                # BatchNorm's, and the last layers' biases
@@ -148,14 +160,7 @@ def main():
     if ranks > 1:
         dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None,
                                 timeout=timedelta(hours=3))                  # the others wait while the first evaluates
-    for name, value, known in [("OPTIMIZER", OPTIMIZER, ("adam", "sgd")), ("SCHEDULE", SCHEDULE, ("cosine", "steps"))]:
-        if value not in known:
-            raise InputError(f"yolov3/train.py: {name} {value!r} is none of {known}")
-    if any(size % 32 for size in [SIZE, *SIZES]):
-        raise InputError("yolov3/train.py: SIZE and SIZES have to be divisible by 32")
-    if BATCH_SIZE % (SUBDIVISIONS * ranks):
-        raise InputError(f"yolov3/train.py: BATCH_SIZE {BATCH_SIZE} cannot be divided by SUBDIVISIONS {SUBDIVISIONS} "
-                         f"x {ranks} processes")
+    check_constants(ranks)
 
     # The data.
     train, test = ([a for folder, split in part for a in read_split(folder, split, CLASSES)] for part in (TRAIN, TEST))
@@ -164,17 +169,17 @@ def main():
     splits = {"train": train[:EVALUATED], "test": test}
 
     # The network, from the beginning or from where it was.
+    folder = RUNS / RUN
+    last, best, log = folder / "last.pt", folder / "best.pt", folder / "log.csv"
     torch.manual_seed(SEED)
     network = YOLOv3(len(CLASSES), ANCHORS)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = BATCHNORM_MOMENTUM
-    if BACKBONE:
+    if BACKBONE and not last.exists():
         load_backbone(network.backbone, BACKBONE)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
-    folder = RUNS / RUN
-    last, best, log = folder / "last.pt", folder / "best.pt", folder / "log.csv"
     done, best_ap = 0, -1.0
     fixed = {"classes": CLASSES, "anchors": ANCHORS, "optimizer_name": OPTIMIZER,            # what a run may not change
              "train": [len(train), zlib.crc32(" ".join(a.image.name for a in train).encode())]}
