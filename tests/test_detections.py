@@ -43,7 +43,7 @@ def test_padilla_folder_with_other_images_is_refused(tmp_path):
 
 
 def test_padilla_needs_different_names(tmp_path):
-    with pytest.raises(InputError, match="same name"):
+    with pytest.raises(InputError, match="are called 1, and"):
         write_padilla(tmp_path, DETECTIONS, TRUTHS, ["2007/1.jpg", "2012/1.jpg"], CLASSES)
 
 

@@ -111,7 +111,7 @@ def test_detect_writes_boxes_in_pixels_of_the_image(checkpoint, tmp_path, monkey
     # 16 grey rows (16, 16, 48, 32), times 200 / 64: (50, 50, 150, 100). Score .6 of dog; .5 of cat, no more than the
     # threshold, is not enough.
     Image.new("RGB", (200, 100)).save(tmp_path / "a.jpg")
-    (tmp_path / "b.jpg").write_bytes(b"damaged")                          # is named, and the others are not lost with it
+    (tmp_path / "b.jpg").write_bytes(b"damaged")                          # named, and the others are not lost with it
     scores = torch.zeros(1, 1, 20)
     scores[0, 0, 11], scores[0, 0, 7] = 0.6, 0.5
     for name, value in [("CHECKPOINT", checkpoint), ("SOURCE", tmp_path), ("OUT", tmp_path / "out"),

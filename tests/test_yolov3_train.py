@@ -251,8 +251,8 @@ def test_constants_that_cannot_be_are_refused(tmp_path, monkeypatch, constants, 
 
 
 def test_a_users_edited_copy_says_in_one_line_what_is_wrong(tmp_path):
-    # The files as a user edits and runs them. The second image's header is whole, its pixels are not: a process that loads
-    # images finds out.
+    # The files as a user edits and runs them. The second image's header is whole, its pixels are not: a process that
+    # loads images finds out.
     for part in ("yolov3", "shared"):
         shutil.copytree(ROOT / part, tmp_path / part)
     data = tmp_path / "mine"
