@@ -58,10 +58,10 @@ def write_sheet(path, images, columns, cell=320):
     write_picture(path, np.asarray(sheet))
 
 
-def write_training_curves(path, log, terms, measures):
+def write_training_curves(path, log, terms, measures, title="average precision"):
     """
-    From a log.csv, two panels over the column step: the loss terms (log scale) and the measures (0 to 1), which have
-    values in some rows only.
+    From a log.csv, two panels over the column step: the loss terms (log scale) and the measures (0 to 1; title says
+    what they are), which have values in some rows only.
     """
     with open(log, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -76,7 +76,7 @@ def write_training_curves(path, log, terms, measures):
         if points:
             right.plot(*zip(*points), marker="o", label=measure)
     left.set(yscale="log", xlabel="step", title="loss, by term")
-    right.set(ylim=(0, 1.02), xlabel="step", title="average precision")
+    right.set(ylim=(0, 1.02), xlabel="step", title=title)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         if axes.lines:

@@ -1,0 +1,121 @@
+"""ImageNet's folders: labels by alphabet, one clear line for all that can be wrong, the flat validation folder."""
+import subprocess
+import sys
+
+import pytest
+
+from shared.errors import InputError
+from shared.imagenet import list_classes, read_names, read_split, sort_validation
+from shared.paths import ROOT
+
+
+def make(folder, *files):
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+@pytest.fixture
+def train(tmp_path):
+    return make(tmp_path / "train", "n02123045/n02123045_7.JPEG", "n02123045/n02123045_10.JPEG", "n01440764/b.jpg",
+                "n01440764/a.png", "n01440764/notes.txt", ".cache/c.JPEG")
+
+
+def test_labels_count_the_sorted_classes(train):
+    classes = list_classes(train)
+    assert classes == ["n01440764", "n02123045"]
+    images = read_split(train, classes)
+    assert [(path.removeprefix(f"{train}/"), label) for path, label in images] == [
+        ("n01440764/a.png", 0), ("n01440764/b.jpg", 0), ("n02123045/n02123045_10.JPEG", 1),
+        ("n02123045/n02123045_7.JPEG", 1)]
+
+
+def test_the_labels_of_val_are_those_of_train(train, tmp_path):
+    # Eleven classes, in whatever order the disk has them.
+    names = ["n01440764", "n02123045", *(f"n0160000{n}" for n in (5, 1, 7, 0, 3, 8, 2, 6, 4))]
+    make(train, *(f"{name}/d.JPEG" for name in names))
+    val = make(tmp_path / "val", *(f"{name}/e.JPEG" for name in reversed(names)))
+    images = read_split(val, list_classes(train))
+    assert [label for _, label in images] == list(range(11))
+    assert [path.split("/")[-2] for path, _ in images] == sorted(names)
+
+
+def test_what_can_be_wrong_is_said_in_one_line(train, tmp_path):
+    classes = list_classes(train)
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        list_classes(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no class folders"):
+        list_classes(tmp_path / "empty")
+    other = make(tmp_path / "other", "n01440764/a.JPEG", "n02123045/b.JPEG", "n09999999/c.JPEG")
+    with pytest.raises(InputError, match="other/n09999999: no such class in training"):
+        read_split(other, classes)
+    fewer = make(tmp_path / "fewer", "n01440764/a.JPEG")
+    with pytest.raises(InputError, match="fewer/n02123045: no such folder"):
+        read_split(fewer, classes)
+    without = make(tmp_path / "without", "n01440764/a.JPEG", "n02123045/b.txt")
+    with pytest.raises(InputError, match="without/n02123045: no images in this folder"):
+        read_split(without, classes)
+
+
+def test_a_flat_validation_folder_is_told_what_to_do(train, tmp_path):
+    flat = make(tmp_path / "val", "ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG")
+    with pytest.raises(InputError) as error:
+        read_split(flat, list_classes(train))
+    assert f"{flat}: 2 images in one flat folder" in str(error.value)
+    assert f"python shared/imagenet.py {flat} LOC_val_solution.csv" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_names(tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("n01440764 tench, Tinca tinca\nn02123045 tabby, tabby cat\nn02099712 Labrador retriever\n")
+    classes = ["n02123045", "n02099712", "n09999999"]
+    assert read_names(words, classes) == ["tabby", "Labrador retriever", "n09999999"]
+    assert read_names(tmp_path / "missing.txt", classes) == classes
+
+
+KAGGLE = """ImageId,PredictionString
+ILSVRC2012_val_00000002,n02123045 10 20 30 40 n02123045 1 2 3 4
+ILSVRC2012_val_00000001,n01440764 0 0 9 9
+ILSVRC2012_val_00000003,n02123045 5 6 7 8
+"""
+SORTED = ["n01440764/ILSVRC2012_val_00000001.JPEG", "n02123045/ILSVRC2012_val_00000002.JPEG",
+          "n02123045/ILSVRC2012_val_00000003.JPEG"]
+
+
+def images_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.JPEG"))
+
+
+@pytest.mark.parametrize("text", [KAGGLE, "ILSVRC2012_val_00000001.JPEG n01440764\n"
+                                          "ILSVRC2012_val_00000002.JPEG n02123045\n"
+                                          "ILSVRC2012_val_00000003.JPEG n02123045\n"])
+def test_sorting_the_validation_images(train, tmp_path, text):
+    flat = make(tmp_path / "val", *(f"ILSVRC2012_val_{n:08}.JPEG" for n in (1, 2, 3)))
+    (tmp_path / "labels").write_text(text)
+    assert sort_validation(flat, tmp_path / "labels") == 3
+    assert images_in(flat) == SORTED
+    assert [label for _, label in read_split(flat, list_classes(train))] == [0, 1, 1]
+    assert sort_validation(flat, tmp_path / "labels") == 0 and images_in(flat) == SORTED
+
+
+def test_an_image_without_a_label_moves_nothing(tmp_path):
+    flat = make(tmp_path / "val", "ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000009.JPEG")
+    (tmp_path / "labels.csv").write_text(KAGGLE)
+    with pytest.raises(InputError, match="labels.csv: no line for ILSVRC2012_val_00000009.JPEG"):
+        sort_validation(flat, tmp_path / "labels.csv")
+    assert images_in(flat) == ["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000009.JPEG"]
+    with pytest.raises(InputError, match="missing.csv: no such file"):
+        sort_validation(flat, tmp_path / "missing.csv")
+
+
+def test_the_command(tmp_path):
+    flat = make(tmp_path / "val", *(f"ILSVRC2012_val_{n:08}.JPEG" for n in (1, 2, 3)))
+    (tmp_path / "labels.csv").write_text(KAGGLE)
+    command = [sys.executable, "-m", "shared.imagenet", str(flat), str(tmp_path / "labels.csv")]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and "3 images sorted" in result.stdout and images_in(flat) == SORTED
+    result = subprocess.run(command[:-1] + ["nowhere.csv"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and result.stderr == "nowhere.csv: no such file or folder\n"

@@ -1,0 +1,105 @@
+"""k-means on boxes whose clusters are known, and the distance by hand."""
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import yolov2.anchors as anchors
+from shared.errors import InputError
+from shared.paths import ROOT
+from shared.voc import Annotation
+
+
+def groups(shapes, n=200, spread=0.03):
+    """n boxes around each of the shapes, their sides up to 3 % longer or shorter."""
+    noise = np.random.default_rng(0).uniform(1 - spread, 1 + spread, (len(shapes), n, 2))
+    return (np.array(shapes)[:, None] * noise).reshape(-1, 2)
+
+
+def test_overlaps_by_hand():
+    # 4 x 2 with 2 x 3 share 2 x 2: 4 / (8 + 6 - 4) = 0.4. 4 x 2 with itself 1. 1 x 1 in 4 x 2: 1/8, in 2 x 3: 1/6.
+    sizes, clusters = np.array([[4.0, 2], [1, 1]]), np.array([[2.0, 3], [4, 2]])
+    assert anchors.overlaps(sizes, clusters).tolist() == [pytest.approx([0.4, 1 / 6]), pytest.approx([1, 1 / 8])]
+    assert anchors.average_iou(sizes, clusters) == pytest.approx((1 + 1 / 6) / 2)
+
+
+def test_known_clusters_are_found():
+    # A standing, a lying, a small and a large kind: the medians are the shapes to within 1 %.
+    shapes = [(0.05, 0.06), (0.1, 0.4), (0.5, 0.2), (0.8, 0.7)]                # the smallest first
+    sizes = groups(shapes)
+    found = anchors.best_clusters(sizes, 4)
+    assert found == pytest.approx(np.array(shapes), rel=0.01)
+    # Both sides are off by 1.5 % on the average, either way: an IOU of about 1 - 2 * .015.
+    assert anchors.average_iou(sizes, found) == pytest.approx(0.97, abs=0.005)
+
+
+def test_the_distance_is_that_of_shapes_not_of_lengths(monkeypatch):
+    # Squares of .1 (10 of them), .4 (11) and .9 (30); clusters that begin at .1 and .9. By lengths .4 is nearer to
+    # .1. By IOU it belongs to .9: .16 / .81 = .198 against .01 / .16 = .0625; and the median of those 41 is .9. By
+    # lengths the 21 smaller ones would be together, at .4.
+    sizes = np.repeat([[0.1, 0.1], [0.4, 0.4], [0.9, 0.9]], [10, 11, 30], axis=0)
+    monkeypatch.setattr(anchors, "first_clusters", lambda *a: np.array([[0.1, 0.1], [0.9, 0.9]]))
+    found = anchors.k_means(sizes, 2, None)
+    assert found.tolist() == [[0.1, 0.1], [0.9, 0.9]]
+    assert anchors.average_iou(sizes, found) == pytest.approx((10 + 11 * 16 / 81 + 30) / 51)
+
+
+def test_the_centroid_is_the_median():
+    # One cluster of 1 x 1, 2 x 1 and 9 x 4: 2 x 1. (The mean: 4 x 2.) The boxes stay as they are.
+    sizes = np.array([[0.1, 0.1], [0.2, 0.1], [0.9, 0.4]])
+    before = sizes.copy()
+    for seed in range(3):
+        assert anchors.k_means(sizes, 1, np.random.default_rng(seed)).tolist() == [pytest.approx([0.2, 0.1])]
+    assert (sizes == before).all()
+
+
+def test_the_first_clusters_are_boxes_and_differ():
+    # Two kinds of box, 999 of the one and 1 of the other: whatever comes first, the second is of the other kind, as
+    # those of its own kind have distance 0.
+    sizes = np.array([[0.5, 0.2]] * 999 + [[0.1, 0.1]])
+    for seed in range(20):
+        first = anchors.first_clusters(sizes, 2, np.random.default_rng(seed))
+        assert sorted(first.tolist()) == [[0.1, 0.1], [0.5, 0.2]]
+
+
+def test_more_clusters_overlap_more_and_again_is_the_same():
+    sizes = np.random.default_rng(1).uniform(0.02, 1, (500, 2))
+    ious = [anchors.average_iou(sizes, anchors.best_clusters(sizes, k)) for k in range(1, 8)]
+    assert ious == sorted(ious) and ious[0] < 0.6 < ious[-1]
+    assert (anchors.best_clusters(sizes, 5) == anchors.best_clusters(sizes, 5)).all()
+
+
+def test_sizes_are_fractions_of_the_letterbox(monkeypatch):
+    # A box of 80 x 50 in an image of 200 x 100. In its letterbox the image is 416 x 208: 80 / 200 = 0.4 and
+    # 50 / 100 * 208 / 416 = 0.25. Of the image itself: 0.4 and 0.5. The difficult object is left out.
+    annotation = Annotation(None, 200, 100, np.array([[20.0, 10, 100, 60], [0, 0, 9, 9]]), np.array([3, 5]),
+                            np.array([False, True]))
+    empty = annotation._replace(boxes=np.zeros((0, 4)), labels=np.zeros(0, int), difficult=np.zeros(0, bool))
+    assert anchors.box_sizes([empty, annotation]).tolist() == [pytest.approx([0.4, 0.25])]
+    monkeypatch.setattr(anchors, "LETTERBOX", False)
+    assert anchors.box_sizes([annotation, empty]).tolist() == [pytest.approx([0.4, 0.5])]
+
+
+def test_the_script(tmp_path):
+    program = f"import pathlib, yolov2.anchors as a; a.RUNS = pathlib.Path({str(tmp_path)!r}); a.main()"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "yolov2" / "anchors.png").stat().st_size > 10_000
+    # What is printed can be pasted: five pairs in cells for yolov2, three times three in pixels for yolov3, the
+    # largest first.
+    printed = {}
+    for part in result.stdout.split("model.py, in ")[1:]:
+        code = part[part.index("ANCHORS"):part.index("\n\n")]
+        exec(code, printed)
+        printed[part.split()[0].strip(",:")] = np.array(printed.pop("ANCHORS"))
+    assert printed["cells"].shape == (5, 2) and printed["pixels"].shape == (3, 3, 2)
+    assert (np.diff(printed["cells"].prod(1)) > 0).all()
+    assert 0.1 < printed["cells"].min() and 1 < printed["cells"].max() <= 13
+    assert printed["pixels"][0].prod(1).min() > printed["pixels"][2].prod(1).max() and printed["pixels"].max() <= 416
+
+
+def test_too_few_boxes(monkeypatch):
+    monkeypatch.setattr(anchors, "MOST", 1000)
+    with pytest.raises(InputError, match="1000 clusters want 1000 boxes of different sizes"):
+        anchors.main()

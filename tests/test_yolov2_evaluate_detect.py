@@ -1,0 +1,154 @@
+"""A network that answers what the loss asks for has to be measured as perfect; boxes come back in image pixels."""
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import yolov2.detect as detect
+import yolov2.evaluate as evaluate
+from shared.checkpoint import load_checkpoint, save_checkpoint
+from shared.errors import InputError
+from shared.metrics import mean_ap, voc_ap
+from shared.voc import CLASSES, Annotation, read_split
+from yolov2.dataset import TEST, DetectionDataset
+from yolov2.loss import assign
+from yolov2.model import ANCHORS, STRIDE, YOLOv2
+
+SIZE = 320
+
+
+@pytest.fixture(scope="module")
+def annotations():
+    return [a for folder, split in TEST for a in read_split(folder, split, CLASSES)]
+
+
+class Oracle(torch.nn.Module):
+    """Answers image after image with the head that decodes into its objects."""
+
+    def __init__(self, annotations):
+        super().__init__()
+        self.targets = iter([DetectionDataset(annotations, SIZE)[i][1] for i in range(len(annotations))])
+
+    def forward(self, images):
+        cells = SIZE // STRIDE
+        head = torch.full((len(images), 5, cells, cells, 25), -12.0)
+        targets = torch.cat([torch.nn.functional.pad(next(self.targets), (1, 0), value=i) for i in range(len(images))])
+        slot, owner, _, _ = assign(head, targets)
+        offset = targets[owner, 2:4] * cells - torch.stack([slot[3], slot[2]], -1)
+        stretch = (targets[owner, 4:6] * cells / torch.tensor(ANCHORS)[slot[1]]).log()
+        sure = torch.full((len(owner), 1), 12.0)
+        classes = torch.nn.functional.one_hot(targets[owner, 1].long(), 20) * 24.0 - 12
+        head[slot] = torch.cat([offset.logit(eps=1e-6), stretch, sure, classes], 1)
+        return head
+
+
+def test_a_perfect_network_is_measured_as_perfect(annotations):
+    cpu = torch.device("cpu")
+    detections, accuracies = evaluate.detect_all(Oracle(annotations), annotations, SIZE, ANCHORS, cpu, workers=0)
+    truths = evaluate.truths_of(annotations)
+    easy = truths[truths[:, 6] == 0]
+    assert len(truths) == sum(len(a.boxes) for a in annotations) and len(detections) == len(easy)
+    for truth in easy:                                                    # in pixels of the photographs
+        same = detections[(detections[:, 0] == truth[0]) & (detections[:, 1] == truth[1])]
+        assert np.abs(same[:, 3:] - truth[2:6]).max(1).min() < 0.05
+    assert mean_ap(voc_ap(detections, truths, 20)) == 1
+    assert accuracies == {"class": 1, "object": 1, "no_object": 1}
+
+
+def test_the_three_accuracies_by_hand(annotations):
+    # A network that says 0 everywhere: of equal scores argmax takes class 0's; an objectness of 1/2 is not above .5.
+    class Zero(torch.nn.Module):
+        def forward(self, images):
+            return torch.zeros(len(images), 5, 2, 2, 25)
+    detections, accuracies = evaluate.detect_all(Zero(), annotations[:1], 64, ANCHORS, torch.device("cpu"), workers=0)
+    easy = annotations[0].labels[~annotations[0].difficult]
+    assert accuracies == {"class": pytest.approx((easy == 0).mean()), "object": 0, "no_object": 1}
+    # The largest of its boxes, 11.2 x 10 cells in an input of 2 x 2, are cut off where the image ends.
+    assert detections[:, 3:5].min(0).tolist() == [0, 0]
+    assert detections[:, 5:].max(0).tolist() == [annotations[0].width, annotations[0].height]
+
+
+def test_truths_by_hand():
+    # The first image has no objects, the second a difficult cow and a dog: one row each, the difficult one too.
+    first = Annotation("a.jpg", 100, 50, np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool))
+    second = Annotation("b.jpg", 90, 60, np.array([[1.0, 2, 30, 40], [5, 6, 70, 50]]), np.array([9, 11]),
+                        np.array([True, False]))
+    assert evaluate.truths_of([first, second]).tolist() == [[1, 9, 1, 2, 30, 40, 1], [1, 11, 5, 6, 70, 50, 0]]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "last.pt"
+    torch.manual_seed(0)
+    network = YOLOv2(20)
+    with torch.no_grad():                                                 # sure of everything: something to write down
+        network.detect32[1].bias.view(5, 25)[:, 4] = 8                    # sure of everything: something to write
+    save_checkpoint(path, {"network": "YOLOv2", "classes": CLASSES, "anchors": ANCHORS, "size": 64, "step": 1,
+                           "model": network.state_dict()})
+    return path
+
+
+def test_evaluate_runs(checkpoint, monkeypatch, capsys):
+    monkeypatch.setattr(evaluate, "CHECKPOINT", checkpoint)
+    monkeypatch.setattr(evaluate, "DATA", {"test": TEST})
+    monkeypatch.setattr(evaluate, "NUM_WORKERS", 0)
+    evaluate.main()
+    out = checkpoint.parent / "evaluation" / "test"
+    printed = capsys.readouterr().out
+    for words in ("test: 8 images", "aeroplane", "mean", "COCO", "at confidence", "accuracies"):
+        assert words in printed
+    assert len(list((out / "padilla" / "detections").iterdir())) == 8
+    assert (out / "precision_recall.png").stat().st_size > 0
+    truths = json.loads((out / "truths.json").read_text())
+    assert len(truths["images"]) == 8 and len(json.loads((out / "detections.json").read_text())) > 0
+
+
+def test_detect_writes_boxes_in_pixels_of_the_image(checkpoint, tmp_path, monkeypatch, capsys):
+    # One box, (0.25, 0.5, 0.75, 0.75) of the 64 x 64 letterbox of a 200 x 100 image: (16, 32, 48, 48) of 64, less the
+    # 16 grey rows (16, 16, 48, 32), times 200 / 64: (50, 50, 150, 100). Score .6 of dog; .5 of cat, no more than the
+    # threshold, is not enough.
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").write_bytes(b"damaged")                          # named, and the others are not lost with it
+    scores = torch.zeros(1, 1, 20)
+    scores[0, 0, 11], scores[0, 0, 7] = 0.6, 0.5
+    for name, value in [("CHECKPOINT", checkpoint), ("SOURCE", tmp_path), ("OUT", tmp_path / "out"),
+                        ("decode", lambda head, anchors: (torch.tensor([[[0.25, 0.5, 0.75, 0.75]]]), scores))]:
+        monkeypatch.setattr(detect, name, value)
+    detect.main()
+    lines = (tmp_path / "out" / "detections.txt").read_text().splitlines()
+    assert lines[1:] == ["a.jpg\tdog\t0.6000\t50.0\t50.0\t150.0\t100.0"]
+    assert np.asarray(Image.open(tmp_path / "out" / "a.jpg")).shape == (100, 200, 3)
+    printed = capsys.readouterr()
+    assert "b.jpg: cannot be read" in printed.out and "1 images at 64 x 64 on cpu, median milliseconds" in printed.out
+
+
+def test_detect_runs_with_the_network_itself(checkpoint, tmp_path, monkeypatch):
+    source = TEST[0][0] / "JPEGImages" / "000017.jpg"
+    for name, value in [("CHECKPOINT", checkpoint), ("SOURCE", source), ("OUT", tmp_path), ("SCORE_THRESHOLD", 0.05)]:
+        monkeypatch.setattr(detect, name, value)
+    detect.main()
+    assert {path.name for path in tmp_path.iterdir()} == {"000017.jpg", "detections.txt"}
+    assert len((tmp_path / "detections.txt").read_text().splitlines()) > 1
+
+
+def test_a_wrong_checkpoint_or_source_is_one_line(checkpoint, tmp_path, monkeypatch):
+    other = tmp_path / "other.pt"
+    save_checkpoint(other, {"network": "YOLOv3"})
+    monkeypatch.setattr(detect, "CHECKPOINT", other)
+    with pytest.raises(InputError, match="other.pt: holds YOLOv3, not YOLOv2"):
+        detect.main()
+    monkeypatch.setattr(detect, "CHECKPOINT", checkpoint)
+    monkeypatch.setattr(detect, "SOURCE", tmp_path / "nowhere")
+    with pytest.raises(InputError, match="nowhere: no such file or folder"):
+        detect.main()
+    (tmp_path / "damaged.jpg").write_bytes(b"damaged")
+    monkeypatch.setattr(detect, "SOURCE", tmp_path / "damaged.jpg")
+    with pytest.raises(InputError, match="damaged.jpg: holds no image that can be read"):
+        detect.main()
+    state = load_checkpoint(checkpoint, "YOLOv2")
+    save_checkpoint(other, {**state, "classes": CLASSES[:3]})
+    monkeypatch.setattr(detect, "CHECKPOINT", other)
+    with pytest.raises(InputError, match="other.pt: not weights of this network"):
+        detect.main()

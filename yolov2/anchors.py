@@ -1,0 +1,148 @@
+"""
+Anchors from the data: k-means over the widths and heights of the training boxes.
+
+Paper   "YOLO9000: Better, Faster, Stronger", section 2, "Dimension Clusters", Figure 2 and Table 1.
+
+With Euclidean distance large boxes would make larger errors than small ones, so the distance of a box to a cluster is
+
+    d(box, centroid) = 1 - IOU(box, centroid)
+
+for the two with a common centre. How well k clusters serve is the average IOU: the mean over all boxes of the IOU with
+the cluster that overlaps them most. The paper takes k = 5, with 61.0 % on VOC (67.2 % with 9; 58.7 % by Euclid).
+
+The paper does not say what the centroid of a cluster is. Here it is the median of its widths and of its heights: on
+made-up sizes it gave an average IOU .2 points above the mean's, and depended less on the beginning. The first ones are
+boxes, each drawn with a probability proportional to its distance from those before (as in k-means++); of RESTARTS
+such beginnings the best counts.
+
+    python yolov2/anchors.py     reads the TRAIN and CLASSES of yolov2/dataset.py; prints the average IOU for 1 to 15
+                                 clusters and the anchors, to be pasted into model.py; writes runs/yolov2/anchors.png.
+                                 40,000 boxes take about 10 seconds
+
+Sizes are fractions of the network's input, where the letterbox has put the image (LETTERBOX). Difficult objects are
+left out, as in training. The published anchors were fractions of the image itself, it seems: the last is .77 high,
+more than the .75 that a photograph of 500 x 375 fills in its letterbox.
+
+What changed from yolov1: it had no anchors.
+"""
+import sys
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from shared.errors import InputError
+from shared.paths import RUNS, written_whole
+from shared.voc import read_split
+from yolov2.dataset import CLASSES, TRAIN, letterbox_boxes
+from yolov2.model import ANCHORS, STRIDE
+
+CLUSTERS = 5       # paper: "a good tradeoff between model complexity and high recall"
+MOST = 15          # paper, Figure 2: the curve's last k
+SIZE = 416         # of the input, in pixels: 13 cells
+LETTERBOX = True   # False: fractions of the image itself, for a comparison with Table 1
+RESTARTS = 3       # ours
+STILL = 0.003      # ours: done when no more than this share of the boxes changes its cluster
+MAX_ROUNDS = 100   # ours
+SEED = 0
+
+
+def box_sizes(annotations):
+    """-> (N, 2) width and height of every object that is not difficult, as fractions"""
+    sizes = [np.zeros((0, 2))]
+    for a in annotations:
+        boxes = a.boxes[~a.difficult]                                        # (n, 4)  corners in pixels
+        w, h = a.width, a.height
+        boxes = letterbox_boxes(boxes, w, h, SIZE, SIZE) if LETTERBOX else boxes / [w, h, w, h]
+        sizes.append(boxes[:, 2:] - boxes[:, :2])
+    return np.concatenate(sizes)
+
+
+def overlaps(sizes, clusters):
+    """sizes (N, 2), clusters (k, 2) -> (k, N) the IOU of each with each, their centres on one point"""
+    (w, h), (p_w, p_h) = sizes.T, clusters.T[:, :, None]                     # (N,), (k, 1)
+    intersection = np.minimum(w, p_w) * np.minimum(h, p_h)                   # (k, N)
+    return intersection / (w * h + p_w * p_h - intersection)
+
+
+def average_iou(sizes, clusters):
+    """The mean over the boxes of the IOU with the best of the clusters."""
+    return float(overlaps(sizes, clusters).max(0).mean())
+
+
+def first_clusters(sizes, k, rng):
+    """-> (k, 2) boxes from sizes: the first any one, the next ones the likelier, the farther from those before"""
+    clusters = sizes[[rng.integers(len(sizes))]]                             # (1, 2)  a copy
+    for _ in range(k - 1):
+        distance = 1 - overlaps(sizes, clusters).max(0)                      # (N,)
+        share = np.cumsum(distance)
+        drawn = min(np.searchsorted(share, rng.uniform(0, share[-1]), side="right"), len(sizes) - 1)
+        clusters = np.concatenate([clusters, sizes[[drawn]]])
+    return clusters
+
+
+def k_means(sizes, k, rng):
+    """sizes (N, 2) -> (k, 2) clusters, the smallest first"""
+    clusters, nearest = first_clusters(sizes, k, rng), np.full(len(sizes), -1)
+    for _ in range(MAX_ROUNDS):
+        before, nearest = nearest, overlaps(sizes, clusters).argmax(0)       # (N,)
+        if (nearest != before).mean() <= STILL:
+            break
+        for j in np.unique(nearest):                                     # a cluster without boxes stays where it is
+            clusters[j] = np.median(sizes[nearest == j], axis=0)
+    return clusters[clusters.prod(1).argsort()]
+
+
+def best_clusters(sizes, k):
+    """-> (k, 2) the clusters with the highest average IOU of RESTARTS beginnings"""
+    candidates = [k_means(sizes, k, np.random.default_rng((SEED, k, n))) for n in range(RESTARTS)]
+    return max(candidates, key=lambda clusters: average_iou(sizes, clusters))
+
+
+def write_figure(path, ious, clusters):
+    """Figure 2: the average IOU over the number of clusters, and the chosen clusters as boxes with a common centre."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot(range(1, len(ious) + 1), ious, "o-")
+    left.axvline(len(clusters), color="0.7", linewidth=1)
+    left.set(xlabel="clusters", ylabel="average IOU", xlim=(0, len(ious) + 1), ylim=(0, 1))
+    left.grid(alpha=0.3)
+    for w, h in clusters:
+        right.add_patch(Rectangle((0.5 - w / 2, 0.5 - h / 2), w, h, fill=False, linewidth=2, edgecolor="tab:blue"))
+    right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[], yticks=[],
+              title=f"{len(clusters)} clusters in the network's input")
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def main():
+    annotations = [a for folder, split in TRAIN for a in read_split(folder, split, CLASSES)]
+    sizes = box_sizes(annotations)                                           # (N, 2)
+    different, wanted = len(np.unique(sizes, axis=0)), max(MOST, CLUSTERS, 9)
+    if different < wanted:
+        raise InputError(f"yolov2/anchors.py: {wanted} clusters want {wanted} boxes of different sizes; TRAIN has "
+                         f"{different}")
+    ious = [average_iou(sizes, best_clusters(sizes, k)) for k in range(1, MOST + 1)]
+    five, nine = best_clusters(sizes, CLUSTERS), best_clusters(sizes, 9)     # (k, 2)
+
+    print(f"{len(sizes)} boxes of {len(annotations)} images, as fractions of the {'input' if LETTERBOX else 'image'}")
+    print("clusters  average IOU")
+    for k, iou in enumerate(ious, 1):
+        print(f"{k:>8} {iou:>12.1%}")
+    print(f"the anchors of yolov2/model.py: {average_iou(sizes, np.array(ANCHORS) * STRIDE / SIZE):.1%}")
+
+    cells = ", ".join(f"({w:.5g}, {h:.5g})" for w, h in five * SIZE / STRIDE)
+    print(f"\nyolov2/model.py, in cells:\nANCHORS = [{cells}]")
+    print(f"\nyolov3/model.py, in pixels at {SIZE} x {SIZE}, stride 32 first:")
+    rows = [", ".join(f"({w:.0f}, {h:.0f})" for w, h in nine[first:first + 3] * SIZE) for first in (6, 3, 0)]
+    print("ANCHORS = [[" + "],\n           [".join(rows) + "]]")
+    path = RUNS / "yolov2" / "anchors.png"
+    write_figure(path, ious, five)
+    print(f"\n{path}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(str(error))
