@@ -9,7 +9,7 @@ Source  The numbers and their meaning are read off [darknet]: cfg/yolov2-voc.cfg
     torchrun --nproc-per-node=4 yolov2/train.py          four GPUs of one machine, one process each
 
 Edit the constants here and the data set in yolov2/dataset.py. As committed they train the whole network on the 16 drawn
-images of the sample, on a CPU, in about 3 minutes; the authors' values stand beside them.
+images of the sample, on a CPU, in 3 to 4 minutes; the authors' values stand beside them.
 The paper trained on VOC for 160 epochs, of 16,551 / 64 = 258.6 steps each, and divided the rate by 10 after 60 and 90;
 Darknet's cfg file has other numbers.
 
