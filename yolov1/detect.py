@@ -1,0 +1,84 @@
+"""
+Detects objects in an image, or in every image of a folder.
+
+    python yolov1/detect.py     reads runs/yolov1/last.pt and SOURCE; writes the pictures with their boxes and
+                                detections.txt to OUT, and prints the milliseconds that each stage takes
+
+Source  What Darknet's detect does ([darknet] examples/yolo.c, test_yolo): the image stretched to the square, a
+        class-specific confidence, equation (1), of more than .2, per-class NMS at .4.
+
+What changed from the detectors before (section 2.3): an image takes one run of one network.
+"""
+import sys
+import time
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from shared.draw import draw_boxes, write_picture
+from shared.errors import InputError
+from shared.images import list_images, read_image
+from shared.nms import nms_per_class
+from shared.paths import RUNS, SAMPLES, written_whole
+from yolov1.dataset import stretch
+from yolov1.evaluate import open_network
+from yolov1.model import decode
+
+CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt: the highest AP50 on TEST
+SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
+OUT = CHECKPOINT.parent / "detect"
+SCORE_THRESHOLD = 0.2                     # [darknet]
+NMS_THRESHOLD = 0.4                       # [darknet]
+
+
+@torch.inference_mode()
+def main():
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network, state = open_network(CHECKPOINT)
+    classes, boxes, size = state["classes"], state["boxes"], state["size"]
+    network = network.to(device, memory_format=torch.channels_last)
+
+    def now():
+        if device.type == "cuda":
+            torch.cuda.synchronize()                                         # the GPU works on while Python returns
+        return time.perf_counter()
+
+    lines, seconds = ["\t".join(["# file", "class", "score", "left", "top", "right", "bottom (pixels)"])], []
+    for path in tqdm(list_images(Path(SOURCE)), desc="detecting"):
+        try:
+            image = read_image(path)                                         # (h, w, 3)
+        except InputError as error:
+            tqdm.write(str(error))                                           # the others are not lost with it
+            continue
+        x = stretch(image, size)[None].to(device, memory_format=torch.channels_last)
+
+        start = now()
+        output = network(x)
+        forward = now()
+        corners, scores = decode(output, boxes)                              # (1, L, 4), (1, L, C)
+        decoded = now()
+        rows = nms_per_class(corners[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)          # (D, 6)
+        seconds.append([forward - start, decoded - forward, now() - decoded])
+
+        rows, (h, w) = rows.double().cpu().numpy(), image.shape[:2]
+        rows[:, 2:] = (rows[:, 2:] * [w, h, w, h]).clip(0, [w, h, w, h])
+        write_picture(Path(OUT) / path.name, draw_boxes(image, rows, classes))
+        lines += ["\t".join([path.name, classes[int(label)], f"{score:.4f}", *(f"{x:.1f}" for x in box)])
+                  for label, score, *box in rows]
+
+    if not seconds:
+        raise InputError(f"{SOURCE}: holds no image that can be read")
+    with written_whole(Path(OUT) / "detections.txt") as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    network_ms, decode_ms, nms_ms = (torch.tensor(seconds).median(0).values * 1000).tolist()
+    print(f"{len(seconds)} images at {size} x {size} on {device.type}, median milliseconds: network {network_ms:.1f}, "
+          f"decoding {decode_ms:.1f}, NMS {nms_ms:.1f}")
+    print(f"{len(lines) - 1} detections: pictures and detections.txt in {OUT}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(str(error))
