@@ -16,7 +16,7 @@ ColorJitter saturation and brightness by U(.75, 1 / .75).
 
     python yolov2/darknet19_dataset.py     writes runs/darknet19/augmented.png: images as training would show them
 
-What changed from the pretraining of YOLOv1: nothing; both papers leave the numbers to Darknet.
+What changed from yolov1/extraction_dataset.py: rotation, aspect and colours; larger and smaller cuts.
 """
 import os
 import sys
@@ -78,7 +78,8 @@ class ClassificationDataset(torch.utils.data.Dataset):
             return centre_crop(image, self.size), label
         rng = np.random.default_rng(seed)
         image = random_crop(image, self.size, self.crops, self.angle, self.aspect, rng)
-        self.transform.set_random_seed(int(rng.integers(2**32)))
+        for transform in self.transform.transforms:                          # one seed for all would tie them together
+            transform.set_random_seed(int(rng.integers(2**32)))
         image = self.transform(image=image)["image"]                         # (size, size, 3) uint8
         return torch.from_numpy(image).permute(2, 0, 1).float() / 255, label
 

@@ -263,7 +263,7 @@ def main():
                 if measured["top-1 val"] >= best_top1:                       # of equal ones the last
                     best_top1 = measured["top-1 val"]
                     save_checkpoint(best, state)
-                    stages = {key: value for key, value in state["model"].items() if key.startswith("stage")}
+                    stages = {key: value for key, value in state["model"].items() if not key.startswith("classify")}
                     save_checkpoint(folder / "backbone.pt", {**state, "model": stages})
             if saving:
                 save_checkpoint(last, {**state, "best_top1": best_top1, "optimizer": optimizer.state_dict(),
