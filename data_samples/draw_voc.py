@@ -64,7 +64,7 @@ def deal(number):
 
 
 def draw_image(number):
-    """-> image (H, W, 3) uint8 RGB and its objects, farthest first.
+    """-> image (H, W, 3) uint8 RGB, its objects, farthest first, owner (H, W): which object shows at a pixel, or -1.
 
     An object is a dict of name, pose, truncated, difficult and box: first column and row, last column and row + 1.
     """
@@ -104,7 +104,7 @@ def compose(number, rng):
         else:
             if required:
                 return None
-    return image, objects
+    return image, objects, owner
 
 
 def plan(names, others, rng):
@@ -228,7 +228,7 @@ def main():
         (folder / "ImageSets/Main" / f"{split}.txt").write_text("".join(f"{n:06d}\n" for n in numbers))
 
     for number in tqdm(range(1, first), unit="image"):
-        image, objects = draw_image(number)
+        image, objects, _ = draw_image(number)
         name = f"{number:06d}"
         cv2.imwrite(str(folder / "JPEGImages" / f"{name}.jpg"), image[..., ::-1],
                     [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

@@ -10,8 +10,9 @@ Detections and truths as files, so that other people's tools can check our figur
                        python pascalvoc.py -gtformat xyrb -detformat xyrb -np
                                            -gt FOLDER/groundtruths -det FOLDER/detections      (absolute paths)
 
-    write_coco     JSON for pycocotools. Its figures are those of shared.metrics.coco_ap. A category is a label + 1, an
-                   image's id its index. Ignored truths are crowds ("iscrowd"): whatever lies in one costs nothing.
+    write_coco     JSON for pycocotools. Its figures are those of shared.metrics.coco_ap. Without ids a category is a
+                   label + 1, an image's id its index. Ignored truths are crowds ("iscrowd"): whatever lies in one
+                   costs nothing. On COCO itself, with its ids, detections.json is what its own truths.json goes with.
 
                        truths = COCO("FOLDER/truths.json")
                        COCOeval(truths, truths.loadRes("FOLDER/detections.json"), "bbox")
@@ -61,23 +62,28 @@ def write_padilla(folder, detections, truths, file_names, classes):
                 path.write_text("".join(text), encoding="utf-8")
 
 
-def write_coco(folder, detections, truths, file_names, sizes, classes, areas=None):
+def write_coco(folder, detections, truths, file_names, sizes, classes, areas=None, image_ids=None,
+               category_ids=None):
     """
     folder/truths.json      info, images, categories, annotations
     folder/detections.json  a list of image_id, category_id, score, bbox (left, top, width, height)
 
-    sizes  (width, height) of each image in pixels; areas (M,) of the truths as for coco_ap
+    sizes  (width, height) of each image in pixels; areas (M,) of the truths as for coco_ap; an id for each image and
+           each class
     pycocotools itself cannot load an empty list of detections.
     """
     areas = area(truths[:, 2:6]) if areas is None else areas
+    image_ids = range(len(file_names)) if image_ids is None else image_ids
+    category_ids = range(1, len(classes) + 1) if category_ids is None else category_ids
     images = [{"id": i, "file_name": str(name), "width": int(width), "height": int(height)}
-              for i, (name, (width, height)) in enumerate(zip(file_names, sizes))]
-    categories = [{"id": label + 1, "name": name} for label, name in enumerate(classes)]
-    annotations = [{"id": i, "image_id": int(image), "category_id": int(label) + 1, "area": float(pixels),
-                    "bbox": [left, top, right - left, bottom - top], "iscrowd": int(ignore), "ignore": int(ignore)}
+              for i, name, (width, height) in zip(image_ids, file_names, sizes)]
+    categories = [{"id": i, "name": name} for i, name in zip(category_ids, classes)]
+    annotations = [{"id": i, "image_id": image_ids[int(image)], "category_id": category_ids[int(label)],
+                    "area": float(pixels), "bbox": [left, top, right - left, bottom - top], "iscrowd": int(ignore),
+                    "ignore": int(ignore)}
                    for i, ((image, label, left, top, right, bottom, ignore), pixels)
                    in enumerate(zip(truths.tolist(), areas), 1)]         # from 1: to pycocotools, 0 is "no match"
-    results = [{"image_id": int(image), "category_id": int(label) + 1, "score": score,
+    results = [{"image_id": image_ids[int(image)], "category_id": category_ids[int(label)], "score": score,
                 "bbox": [left, top, right - left, bottom - top]}
                for image, label, score, left, top, right, bottom in detections.tolist()]
     everything = {"info": {}, "images": images, "categories": categories, "annotations": annotations}

@@ -26,6 +26,9 @@ class Annotation(NamedTuple):
     boxes: np.ndarray      # (n, 4) float64: left, top, right, bottom in pixels, within the image
     labels: np.ndarray     # (n,)   int64: position in the list of classes
     difficult: np.ndarray  # (n,)   bool
+    areas: np.ndarray = None  # (n,) in pixels, of the objects' outlines; None: the boxes' (COCO has outlines)
+    number: int = None        # COCO's id of the image,
+    category_ids: list = None  # and of each class
 
 
 def read_split(folder, split, classes):

@@ -84,8 +84,8 @@ def test_images_have_the_sizes_that_are_written_and_fit_in_two_megabytes(sample)
 
 @pytest.mark.parametrize("number", DRAWN_AGAIN)
 def test_drawing_again_gives_the_same_pixels_and_what_is_stored(number):
-    first, objects = draw_voc.draw_image(number)
-    again, objects_again = draw_voc.draw_image(number)
+    first, objects, _ = draw_voc.draw_image(number)
+    again, objects_again, _ = draw_voc.draw_image(number)
     assert np.array_equal(first, again)
     assert objects == objects_again
 

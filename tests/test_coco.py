@@ -1,0 +1,148 @@
+"""COCO's JSON, made here: ids there and back, crowds, boxes of no area; what is wrong is said in one line."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shared.annotations import read_annotations
+from shared.coco import CATEGORIES, CLASSES, read_split
+from shared.detections import write_coco
+from shared.errors import InputError
+from shared.metrics import coco_ap
+from shared.paths import ROOT, SAMPLES
+from shared.voc import CLASSES as VOC_CLASSES
+from yolov3.evaluate import truths_of
+
+
+@pytest.fixture
+def content(tmp_path):
+    """Three images of 100 x 80, one without annotations; a cat, a crowd of persons, a box of no area, an overhang."""
+    for name in ("000000000009.jpg", "000000000025.jpg", "000000000030.jpg"):
+        Image.new("RGB", (100, 80)).save(tmp_path / name)
+    annotation = {"area": 150.5, "iscrowd": 0, "image_id": 25, "category_id": 17, "bbox": [10, 20, 30, 15.5], "id": 1}
+    return {"images": [{"id": n, "file_name": f"{n:012d}.jpg", "width": 100, "height": 80} for n in (25, 9, 30)],
+            "categories": [{"id": i, "name": name} for i, name in CATEGORIES.items()],
+            "annotations": [annotation,
+                            {**annotation, "id": 2, "category_id": 1, "iscrowd": 1, "bbox": [0, 0, 50, 50]},
+                            {**annotation, "id": 3, "bbox": [5, 5, 0, 10]},
+                            {**annotation, "id": 4, "image_id": 30, "category_id": 90, "bbox": [-2, 70, 12, 14]}]}
+
+
+def write(tmp_path, content):
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    return read_split(tmp_path, tmp_path / "instances.json", CLASSES)
+
+
+def test_the_eighty_categories():
+    # The gaps of 1 to 90 are 12, 26, 29, 30, 45, 66, 68, 69, 71 and 83; so tv, number 72, is label 72 - 9 - 1 = 62.
+    assert len(CLASSES) == len(set(CLASSES)) == 80
+    assert set(range(1, 91)) - set(CATEGORIES) == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+    assert [CLASSES[label] for label in (0, 11, 15, 62, 79)] == ["person", "stop sign", "cat", "tv", "toothbrush"]
+
+
+def test_reading_by_hand(tmp_path, content):
+    first, second, third = write(tmp_path, content)
+    assert [a.number for a in (first, second, third)] == [25, 9, 30]         # in the file's order
+    assert first.image == tmp_path / "000000000025.jpg" and (first.width, first.height) == (100, 80)
+    assert first.boxes.tolist() == [[10, 20, 40, 35.5], [0, 0, 50, 50]]      # that of no area is left out
+    assert first.labels.tolist() == [15, 0] and first.difficult.tolist() == [False, True]
+    assert first.areas.tolist() == [150.5, 150.5]
+    assert len(second.boxes) == 0 and second.boxes.shape == (0, 4)           # without annotations, and kept
+    assert third.boxes.tolist() == [[0, 70, 10, 80]] and third.labels.tolist() == [79]       # cut to the image
+
+
+def test_a_list_may_hold_both_layouts(tmp_path, content):
+    content["categories"] = [{"id": 7 * label, "name": name} for label, name in enumerate(VOC_CLASSES)]
+    content["annotations"] = [{"image_id": 9, "category_id": 21, "bbox": [0, 0, 5, 5]}]
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    both = read_annotations([(tmp_path, tmp_path / "instances.json"), (SAMPLES / "voc/VOCdevkit/VOC2007", "val")],
+                            VOC_CLASSES)
+    assert [a.number for a in both[:4]] == [25, 9, 30, None] and len(both) == 3 + 8
+    assert both[1].labels.tolist() == [3] and both[1].areas.tolist() == [25]
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"category_id": 12}, "annotation 1: class '12' is not one of CLASSES"),
+    ({"image_id": 7}, "annotation 1: of image 7, which is not in the file"),
+    ({"bbox": [10, 20, -3, 5]}, "annotation 1: its box is inside out: 10 20, -3 wide and 5 high"),
+    ({"bbox": [100, 20, 30, 5]}, "annotation 1: its box 100 20 130 25 lies outside the 100 x 80 image"),
+    ({"bbox": [10, 20, 5]}, "an annotation without image_id, category_id or four numbers as bbox"),
+    ({"bbox": [10, 20, 5, "x"]}, "an annotation without image_id, category_id or four numbers as bbox"),
+])
+def test_wrong_annotations_are_named(tmp_path, content, change, message):
+    content["annotations"][0].update(change)
+    with pytest.raises(InputError, match=f"instances.json: {message}"):
+        write(tmp_path, content)
+
+
+def test_wrong_files_are_named(tmp_path, content):
+    with pytest.raises(InputError, match="none.json: no such file"):
+        read_split(tmp_path, tmp_path / "none.json", CLASSES)
+    with pytest.raises(InputError, match="not a file of COCO instances"):
+        write(tmp_path, [{"image_id": 1, "score": 0.5}])                     # a file of detections
+    with pytest.raises(InputError, match="'categories' is missing"):
+        write(tmp_path, {"images": [], "annotations": []})
+    with pytest.raises(InputError, match="names 000000000031.jpg, but there is no .*000000000031.jpg"):
+        write(tmp_path, {**content, "images": [{"id": 1, "file_name": "000000000031.jpg", "width": 1, "height": 1}]})
+    with pytest.raises(InputError, match="two images have the same id"):
+        write(tmp_path, {**content, "images": content["images"] * 2})
+    with pytest.raises(InputError, match="has no category 'toothbrush', which is one of CLASSES"):
+        write(tmp_path, {**content, "categories": content["categories"][:-1]})
+    (tmp_path / "instances.json").write_text('{"images": [')
+    with pytest.raises(InputError, match="instances.json: not well-formed JSON"):
+        read_split(tmp_path, tmp_path / "instances.json", CLASSES)
+
+
+def test_the_crowd_in_the_average_precision(tmp_path, content):
+    # The cat found exactly; two persons inside the crowd, which cost nothing; a person outside it. There is no person
+    # to be found, so the AP is the cat's and the toothbrush's, which nobody finds: (1 + 0) / 2. By their outlines, of
+    # 150.5 pixels, all objects are small.
+    annotations = write(tmp_path, content)
+    truths = truths_of(annotations)
+    assert truths.tolist() == [[0, 15, 10, 20, 40, 35.5, 0], [0, 0, 0, 0, 50, 50, 1], [2, 79, 0, 70, 10, 80, 0]]
+    detections = np.array([[0, 15, .9, 10, 20, 40, 35.5], [0, 0, .8, 1, 1, 9, 9], [0, 0, .7, 20, 20, 40, 40],
+                           [0, 0, .6, 60, 60, 90, 79]])
+    areas = np.concatenate([a.areas for a in annotations])
+    ap = coco_ap(detections, truths, 80, areas)
+    assert ap["AP"] == ap["AP50"] == ap["AP_small"] == 0.5 and np.isnan(ap["AP_large"])
+
+    write_coco(tmp_path / "out", detections, truths, ["a", "b", "c"], [(100, 80)] * 3, CLASSES, areas,
+               [a.number for a in annotations], annotations[0].category_ids)
+    found, there = (json.loads((tmp_path / "out" / f"{name}.json").read_text()) for name in ("detections", "truths"))
+    assert [(row["image_id"], row["category_id"]) for row in found] == [(25, 17), (25, 1), (25, 1), (25, 1)]
+    assert [(a["image_id"], a["category_id"], a["iscrowd"]) for a in there["annotations"]] == [
+        (25, 17, 0), (25, 1, 1), (30, 90, 0)]
+    assert [image["id"] for image in there["images"]] == [25, 9, 30]
+    assert there["categories"][62] == {"id": 72, "name": "tv"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["yolov2", "yolov3"])
+def test_training_and_evaluation_by_the_constants_of_the_dataset_alone(tmp_path, version):
+    script = f"""
+from pathlib import Path
+import {version}.dataset as dataset
+from shared.coco import CLASSES
+for split, name in [("TRAIN", "train2017"), ("TEST", "val2017")]:
+    setattr(dataset, split, [(dataset.COCO / name, dataset.COCO / "annotations" / f"instances_{{name}}.json")])
+dataset.CLASSES = CLASSES
+import {version}.train as train
+train.RUNS, train.MAX_STEPS, train.SIZES, train.SIZE, train.NUM_WORKERS = Path({str(tmp_path)!r}), 2, [64], 64, 0
+train.main()
+import {version}.evaluate as evaluate
+evaluate.CHECKPOINT, evaluate.NUM_WORKERS = train.RUNS / {version!r} / "last.pt", 0
+evaluate.main()
+"""
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "train: 16 images" in result.stdout and "test: 8 images" in result.stdout
+    truths = json.loads((tmp_path / version / "evaluation" / "train" / "truths.json").read_text())
+    sample = json.loads((SAMPLES / "coco/annotations/instances_train2017.json").read_text())
+    assert [image["id"] for image in truths["images"]] == [image["id"] for image in sample["images"]]
+    assert len(truths["annotations"]) == len(sample["annotations"])
+    for ours, theirs in zip(sorted(truths["annotations"], key=lambda a: (a["image_id"], a["bbox"])),
+                            sorted(sample["annotations"], key=lambda a: (a["image_id"], a["bbox"]))):
+        assert all(ours[key] == theirs[key] for key in ("image_id", "category_id", "iscrowd", "area", "bbox"))
