@@ -4,6 +4,8 @@ Checkpoints: a dict of state_dicts and plain values in one file, written whole o
 Every detector's holds network (its class's name), classes, anchors, size (of the input, in pixels) and model (the
 state_dict); last.pt holds what training needs to go on besides.
 """
+from textwrap import shorten
+
 import torch
 
 from shared.errors import InputError
@@ -16,14 +18,14 @@ def save_checkpoint(path, state):
         torch.save(state, temporary)
 
 
-def load_checkpoint(path, network):
+def load_checkpoint(path, *networks):
     """
     The dict in the checkpoint at path, on the CPU. Raises InputError, naming the file, if it is missing, damaged, or of
-    another network than the one whose class is named.
+    another network than those whose classes are named.
     """
     state = read(path)
-    if state.get("network") != network:
-        raise InputError(f"{path}: holds {state.get('network', 'no network of ours')}, not {network}")
+    if state.get("network") not in networks:
+        raise InputError(f"{path}: holds {state.get('network', 'no network of ours')}, not {' or '.join(networks)}")
     return state
 
 
@@ -32,7 +34,7 @@ def load_weights(network, weights, path):
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        raise InputError(f"{path}: not weights of this network ({str(error).splitlines()[1].strip()})") from None
+        raise InputError(f"{path}: not weights of this network ({shorten(str(error).splitlines()[1], 200)})") from None
 
 
 def load_backbone(backbone, path):

@@ -83,6 +83,8 @@ def test_what_augmentation_varies(annotation):
     assert 0.125 < height.min() < 0.17 and 0.4 < height.max() < 0.465
     white = torch.stack([image.max() for image, _ in items])
     assert 0.66 < white.min() < 0.72 and white.max() == 1
+    assert (white[x > 0.5] == 1).any() and (white[x > 0.5] < 1).any()     # the mirror image is not always the dark one
+    assert (white[x < 0.5] == 1).any() and (white[x < 0.5] < 1).any()
 
 
 class Fixed:

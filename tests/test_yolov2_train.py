@@ -191,6 +191,7 @@ def test_what_a_training_leaves(whole):
         rate = train.LEARNING_RATE * (int(row["step"]) / train.BURN_IN) ** 4
         assert float(row["learning rate"]) == pytest.approx(rate)
     assert [bool(row["AP50 train"]) for row in rows] == [False, True, False, True]
+    assert all(0 <= float(rows[3][f"{name} accuracy test"]) <= 1 for name in ("class", "object", "no_object"))
     state = load_checkpoint(run / "last.pt", "YOLOv2")
     assert state["step"] == 4 and state["size"] == 64 and len(state["classes"]) == 20
     assert {path.name for path in (run / "detections").iterdir()} == {"step_000002.jpg", "step_000004.jpg"}

@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from shared.voc import Annotation
-from yolov3.dataset import (DetectionDataset, collate, letterbox, letterbox_boxes, letterbox_geometry, place,
-                            undo_letterbox)
+from yolov3.dataset import (VISIBLE, DetectionDataset, collate, letterbox, letterbox_boxes, letterbox_geometry, mosaic,
+                            place, undo_letterbox)
 
 
 @pytest.fixture
@@ -83,6 +83,8 @@ def test_what_augmentation_varies(annotation):
     assert 0.125 < height.min() < 0.17 and 0.4 < height.max() < 0.465
     white = torch.stack([image.max() for image, _ in items])
     assert 0.66 < white.min() < 0.72 and white.max() == 1
+    assert (white[x > 0.5] == 1).any() and (white[x > 0.5] < 1).any()     # the mirror image is not always the dark one
+    assert (white[x < 0.5] == 1).any() and (white[x < 0.5] < 1).any()
 
 
 class Fixed:
@@ -153,3 +155,70 @@ def test_the_size_goes_with_the_key(annotation):
     dataset = DetectionDataset([annotation], 64, augment=True)
     assert dataset[0, 128, 1][0].shape == (3, 128, 128)
     assert DetectionDataset([annotation], 64)[0, 96, 1][0].shape == (3, 96, 96)
+
+
+# ---- the mosaic
+
+class Drawn:
+    """A generator whose integers are given; nothing else is drawn from it but the jitter, which is 0."""
+
+    def __init__(self, *integers):
+        self.given = iter(integers)
+
+    def integers(self, low, high=None, size=None, endpoint=False):
+        return np.array([next(self.given) for _ in range(size)]) if size else next(self.given)
+
+    def uniform(self, low, high):
+        return 0
+
+
+def test_the_mosaic_by_hand():
+    # A square of 80, the middle at (20, 50): quarters 20 x 50, 60 x 50, 20 x 30, 60 x 30. An image of 100 x 50 covers
+    # them as 100 x 50, 100 x 50, 60 x 30, 60 x 30. Their colours are 10, 20, 30, 40.
+    white = [np.full((50, 100, 3), value, np.uint8) for value in (10, 20, 30, 40)]
+    boxes = [np.array([[50.0, 10, 60, 20], [0, 0, 50, 50], [90, 0, 100, 10]]),
+             np.array([[0.0, 0, 100, 50]]), np.array([[10.0, 10, 30, 20]]), np.zeros((0, 4))]
+    labels = [np.array([1, 2, 3]), np.array([4]), np.array([5]), np.zeros(0, int)]
+    # Cut at 45 from the left in the first, at 30 in the second, at 0 in the third.
+    rng = Drawn(20, 50, 45, 0, 30, 0, 0, 0, 0, 0)
+    canvas, kept, names = mosaic(list(zip(white, boxes, labels)), 80, 0, VISIBLE, rng)
+    corners = [(49, 19), (49, 20), (50, 19), (50, 20), (0, 0), (79, 79)]
+    assert [canvas[y, x, 0] for y, x in corners] == [10, 20, 30, 40, 10, 40]
+    # First: (50 - 45, 10) to (60 - 45, 20); of 0..50 a tenth is left, 5 of 50, and dropped; 90..100 is outside.
+    # Second: 0..100 less 30, moved by 20: -10..90, cut to 20..80; 60 of 100 are left. Third: scaled by .6: 6 6 18 12,
+    # moved down by 50.
+    assert names.tolist() == [1, 4, 5]
+    assert kept.tolist() == [pytest.approx(box) for box in ([5, 10, 15, 20], [20, 0, 80, 50], [6, 56, 18, 62])]
+
+
+def test_a_mosaic_is_made_with_its_probability_and_only_of_other_images_boxes(tmp_path):
+    # Four images of one colour each, wholly one object: in the mosaic each quarter is its object.
+    annotations = []
+    for n in range(4):
+        Image.fromarray(np.full((60, 60, 3), 40 + 50 * n, np.uint8)).save(tmp_path / f"{n}.png")
+        annotations.append(Annotation(tmp_path / f"{n}.png", 60, 60, np.array([[0.0, 0, 60, 60]]), np.array([n]),
+                                      np.array([False])))
+    whole = DetectionDataset(annotations, 64)[1]
+    made = 0
+    for seed in range(200):
+        image, targets = DetectionDataset(annotations, 64, mosaic=0.75)[1, 64, seed]
+        made += len(targets) == 4
+        if len(targets) == 1:
+            assert image.equal(whole[0]) and targets.equal(whole[1])
+            continue
+        assert targets[0, 0] == 1                                       # the image that was asked for is among them
+        assert targets[:, 3:].prod(1).sum() == pytest.approx(1)         # four boxes tile the square
+        for label, x, y, w, h in targets.tolist():
+            left, top, right, bottom = (round(64 * edge) for edge in (x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+            assert image[:, top:bottom, left:right].sub((40 + 50 * label) / 255).abs().max() < 1e-6
+    assert 130 <= made <= 170                                           # 150 expected, 6.1 the standard deviation
+
+
+def test_an_augmented_mosaic_keeps_boxes_on_objects(annotation):
+    for seed in range(20):
+        image, targets = DetectionDataset([annotation], 96, augment=True, mosaic=1)[0, 96, seed]
+        for _, x, y, w, h in targets.tolist():
+            assert 0 <= x - w / 2 + 1e-6 and x + w / 2 <= 1 + 1e-6 and 0 <= y - h / 2 + 1e-6 and y + h / 2 <= 1 + 1e-6
+            left, top, right, bottom = (round(96 * edge) for edge in (x - w / 2, y - h / 2, x + w / 2, y + h / 2))
+            inside = image[:, top + 1:bottom - 1, left + 1:right - 1]
+            assert inside.numel() == 0 or inside.amax(0).min() > 0.5 * image.max()      # white, whatever the exposure

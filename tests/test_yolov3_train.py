@@ -37,6 +37,23 @@ def test_the_samples_learning_rate(monkeypatch):
     assert train.learning_rate(200) == pytest.approx(0, abs=1e-12)
 
 
+def test_the_one_cycle_at_its_corners(monkeypatch):
+    # 80 steps: up from 8e-4 / 100 = 8e-6 to 8e-4 at step 10, an eighth of them, down to 8e-6 / 100 = 8e-8 at step 80.
+    # Half-way down, at step 45, the mean of the two ends, 4.0004e-4; a ninth of the way up 8e-6 + 7.92e-4 / 9 = 9.6e-5.
+    for name, value in [("SCHEDULE", "one_cycle"), ("MAX_STEPS", 80), ("LEARNING_RATE", 7), ("BURN_IN", 70)]:
+        monkeypatch.setattr(train, name, value)
+    for step, rate in [(1, 8e-6), (2, 9.6e-5), (10, 8e-4), (45, 4.0004e-4), (80, 8e-8)]:
+        assert train.learning_rate(step) == pytest.approx(rate)
+
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 8e-4, total_steps=80, pct_start=0.125, div_factor=100,
+                                                   final_div_factor=100, anneal_strategy="linear")
+    for step in range(1, 81):
+        assert train.learning_rate(step) == pytest.approx(schedule.get_last_lr()[0]), step
+        optimizer.step()
+        schedule.step() if step < 80 else None
+
+
 def test_the_input_size_changes_every_ten_steps_and_ends_at_the_largest(monkeypatch):
     monkeypatch.setattr(train, "SIZES", list(range(320, 609, 32)))
     monkeypatch.setattr(train, "MAX_STEPS", 2000)
@@ -190,6 +207,7 @@ def test_what_a_training_leaves(whole):
         rate = train.LEARNING_RATE * (int(row["step"]) / train.BURN_IN) ** 4
         assert float(row["learning rate"]) == pytest.approx(rate)
     assert [bool(row["AP50 train"]) for row in rows] == [False, True, False, True]
+    assert all(0 <= float(rows[3][f"{name} accuracy test"]) <= 1 for name in ("class", "object", "no_object"))
     state = load_checkpoint(run / "last.pt", "YOLOv3")
     assert state["step"] == 4 and state["size"] == 64 and len(state["classes"]) == 20
     assert {path.name for path in (run / "detections").iterdir()} == {"step_000002.jpg", "step_000004.jpg"}

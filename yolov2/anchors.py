@@ -31,9 +31,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from shared.annotations import read_annotations
 from shared.errors import InputError
 from shared.paths import RUNS, written_whole
-from shared.voc import read_split
 from yolov2.dataset import CLASSES, TRAIN, letterbox_boxes
 from yolov2.model import ANCHORS, STRIDE
 
@@ -116,7 +116,7 @@ def write_figure(path, ious, clusters):
 
 
 def main():
-    annotations = [a for folder, split in TRAIN for a in read_split(folder, split, CLASSES)]
+    annotations = read_annotations(TRAIN, CLASSES)
     sizes = box_sizes(annotations)                                           # (N, 2)
     different, wanted = len(np.unique(sizes, axis=0)), max(MOST, CLUSTERS, 9)
     if different < wanted:

@@ -19,7 +19,8 @@ TRAIN, TEST and CLASSES.
     python yolov2/dataset.py     writes runs/yolov2/augmented.png: training images as the network sees them, with boxes
 
 What changed from yolov1/dataset.py: the image keeps its shape, on a grey canvas, instead of being stretched to the
-square; no part of it is cut off in training; the size is asked for with each image (multi-scale training).
+square; no part of it is cut off in training; the size is asked for with each image (multi-scale training); the
+objects are not shuffled.
 """
 import os
 import sys
@@ -29,13 +30,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from shared.annotations import read_annotations
 from shared.boxes import xyxy_to_cxcywh
+from shared.coco import CLASSES as COCO_CLASSES
 from shared.draw import draw_boxes, write_sheet
 from shared.errors import InputError
 from shared.images import read_image
 from shared.paths import RUNS, SAMPLES
 from shared.voc import CLASSES as VOC_CLASSES
-from shared.voc import read_split
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
 import albumentations as A
@@ -44,6 +46,11 @@ VOC = SAMPLES / "voc" / "VOCdevkit"   # or where your VOCdevkit lies
 TRAIN = [(VOC / "VOC2007", "train")]  # [darknet] [(VOC / "VOC2007", "trainval"), (VOC / "VOC2012", "trainval")]
 TEST = [(VOC / "VOC2007", "val")]     # [darknet] [(VOC / "VOC2007", "test")]
 CLASSES = VOC_CLASSES
+
+COCO = SAMPLES / "coco"               # or where your COCO lies. For it, instead of those above:
+# TRAIN = [(COCO / "train2017", COCO / "annotations" / "instances_train2017.json")]
+# TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]  # the papers: test-dev, kept secret
+# CLASSES = COCO_CLASSES
 
 JITTER = 0.3       # width and height each by up to 30 % [darknet]
 HUE = 0.1          # turned by up to 36 degrees either way [darknet]
@@ -86,7 +93,8 @@ class DetectionDataset(torch.utils.data.Dataset):
         if self.transform:
             rng = np.random.default_rng(seed)
             canvas, boxes = place(image, boxes, size, self.jitter, rng)
-            self.transform.set_random_seed(int(rng.integers(2**32)))
+            for transform in self.transform.transforms:                      # one seed for all would tie them together
+                transform.set_random_seed(int(rng.integers(2**32)))
             out = self.transform(image=canvas, bboxes=boxes, labels=labels)
             image = torch.from_numpy(out["image"]).permute(2, 0, 1).float() / 255            # (3, size, size)
             boxes = torch.as_tensor(out["bboxes"]).float().view(-1, 4) / size                # (n, 4)  fractions
@@ -165,7 +173,7 @@ def collate(items):
 
 
 def main():
-    annotations = [a for folder, split in TRAIN for a in read_split(folder, split, CLASSES)]
+    annotations = read_annotations(TRAIN, CLASSES)
     dataset = DetectionDataset(annotations, 416, augment=True)
     pictures = []
     for seed in range(16):

@@ -9,7 +9,8 @@ Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/me
                                   precision and writes, to runs/yolov2/evaluation/, precision-recall curves, and
                                   detections and truths as text for Padilla's toolkit and as COCO JSON
 
-What changed from yolov1/evaluate.py: the letterbox; the thresholds (there .001 and .5).
+What changed from yolov1/evaluate.py: the letterbox; the thresholds (there .001 and .5); no ceiling, as a cell no longer
+has one object only.
 """
 import shutil
 import sys
@@ -19,14 +20,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from shared.annotations import read_annotations
 from shared.checkpoint import load_checkpoint, load_weights
 from shared.detections import write_coco, write_padilla
 from shared.draw import write_precision_recall
 from shared.errors import InputError
-from shared.metrics import at_confidence, coco_ap, mean_ap, voc_ap, voc_curves
+from shared.metrics import area, at_confidence, coco_ap, mean_ap, voc_ap, voc_curves
 from shared.nms import nms_per_class
 from shared.paths import RUNS
-from shared.voc import read_split
 from yolov2.dataset import TEST, TRAIN, DetectionDataset, collate, undo_letterbox
 from yolov2.loss import assign
 from yolov2.model import YOLOv2, decode
@@ -83,22 +84,26 @@ def truths_of(annotations):
 def report(detections, truths, accuracies, annotations, classes, folder):
     """Prints every definition of average precision, and writes the curves, text files and JSON to the folder."""
     every_point, eleven_point = (voc_ap(detections, truths, len(classes), eleven_point=e) for e in (False, True))
-    coco = coco_ap(detections, truths, len(classes))
+    areas = np.concatenate([area(a.boxes) if a.areas is None else a.areas for a in annotations])             # (M,)
+    coco = coco_ap(detections, truths, len(classes), areas)
     fixed = at_confidence(detections, truths, len(classes), CONFIDENCE)
     counts = np.bincount(truths[truths[:, 6] == 0, 1].astype(int), minlength=len(classes))
 
-    print(f"{'class':<20} {'truths':>6} {'AP50':>7} {'11-point':>9}")
+    table = [f"{'class':<20} {'truths':>6} {'AP50':>7} {'11-point':>9}"]
     for label in counts.nonzero()[0]:
-        print(f"{classes[label]:<20} {counts[label]:>6} {every_point[label]:>7.4f} {eleven_point[label]:>9.4f}")
-    print(f"{'mean':<20} {counts.sum():>6} {mean_ap(every_point):>7.4f} {mean_ap(eleven_point):>9.4f}")
-    print("COCO                 " + "  ".join(f"{name} {value:.4f}" for name, value in coco.items()))
+        table += [f"{classes[label]:<20} {counts[label]:>6} {every_point[label]:>7.4f} {eleven_point[label]:>9.4f}"]
+    table += [f"{'mean':<20} {counts.sum():>6} {mean_ap(every_point):>7.4f} {mean_ap(eleven_point):>9.4f}"]
+    figures = ["COCO                 " + "  ".join(f"{name} {value:.4f}" for name, value in coco.items())]
+    on_coco = all(a.number is not None for a in annotations)                 # its own figures come first there
+    print("\n".join(figures + table if on_coco else table + figures))
     print(f"at confidence {CONFIDENCE:<6} " + "  ".join(f"{name} {value:.4f}" for name, value in fixed.items()))
     print("accuracies           " + "  ".join(f"{name} {value:.4f}" for name, value in accuracies.items()))
 
     images = [a.image.name for a in annotations]
     curves = voc_curves(detections, truths, len(classes))
     write_precision_recall(folder / "precision_recall.png", curves, every_point, classes)
-    write_coco(folder, detections, truths, images, [(a.width, a.height) for a in annotations], classes)
+    ids = ([a.number for a in annotations], annotations[0].category_ids) if on_coco else (None, None)
+    write_coco(folder, detections, truths, images, [(a.width, a.height) for a in annotations], classes, areas, *ids)
     shutil.rmtree(folder / "padilla", ignore_errors=True)                    # the toolkit counts every file it finds
     write_padilla(folder / "padilla", detections, truths, images, classes)
     print(f"curves, text files and JSON in {folder}")
@@ -114,7 +119,7 @@ def main():
 
     print(f"{CHECKPOINT}, step {state['step']}, input {size} x {size}")
     for name, splits in DATA.items():
-        annotations = [a for folder, split in splits for a in read_split(folder, split, classes)]
+        annotations = read_annotations(splits, classes)
         print(f"\n{name}: {len(annotations)} images, " + ", ".join(f"{folder} {split}" for folder, split in splits))
         detections, accuracies = detect_all(network, annotations, size, anchors, device, NUM_WORKERS)
         folder = Path(CHECKPOINT).parent / "evaluation" / name

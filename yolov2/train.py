@@ -13,13 +13,14 @@ images of the sample, on a CPU, in 3 to 4 minutes; the authors' values stand bes
 The paper trained on VOC for 160 epochs, of 16,551 / 64 = 258.6 steps each, and divided the rate by 10 after 60 and 90;
 Darknet's cfg file has other numbers.
 
-Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP), curves.png, detections/ (the same
-images at each evaluation), last.pt (the same command goes on from there) and best.pt (the highest AP50 on TEST). With
-several processes each has BatchNorm statistics of its own images; the running averages kept are the first one's.
+Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP and accuracies), curves.png, detections/
+(the same images at each evaluation), last.pt (the same command goes on from there) and best.pt (the highest AP50 on
+TEST). With several processes each has BatchNorm statistics of its own images; the running averages kept are the first
+one's.
 
-What changed from yolov1/train.py: the input size is drawn anew every 10 steps; another schedule; for the first 12,800
-images the boxes are pulled to their anchors. That is the whole of the sample's run; with a weight of .01 it only holds
-the boxes that no object claims.
+What changed from yolov1/train.py: the input size is drawn anew every 10 steps; another schedule; BatchNorm in place of
+dropout; for the first 12,800 images the boxes are pulled to their anchors. That is the whole of the sample's run; with
+a weight of .01 it only holds the boxes that no object claims.
 """
 import csv
 import math
@@ -35,13 +36,13 @@ import torch.distributed as dist
 import torch.nn as nn
 from tqdm import tqdm
 
+from shared.annotations import read_annotations
 from shared.checkpoint import load_backbone, load_checkpoint, load_weights, save_checkpoint
 from shared.draw import draw_boxes, write_sheet, write_training_curves
 from shared.errors import InputError
 from shared.images import read_image
 from shared.metrics import at_confidence, mean_ap, voc_ap
 from shared.paths import RUNS, written_whole
-from shared.voc import read_split
 from yolov2.dataset import CLASSES, TEST, TRAIN, DetectionDataset, collate
 from yolov2.evaluate import detect_all, truths_of
 from yolov2.loss import yolov2_loss
@@ -78,7 +79,8 @@ NUM_WORKERS = 2              # processes that load images, for each GPU; as many
 
 TERMS = ["xy", "wh", "object", "no_object", "class", "prior", "total"]
 MEASURES = ["AP50 train", "AP50 test", "mAP at confidence train", "mAP at confidence test"]
-COLUMNS = ["step", "epoch", "learning rate", "size", *TERMS, *MEASURES]
+ACCURACIES = [f"{name} accuracy {split}" for split in ("train", "test") for name in ("class", "object", "no_object")]
+COLUMNS = ["step", "epoch", "learning rate", "size", *TERMS, *MEASURES, *ACCURACIES]
 
 
 def learning_rate(step):
@@ -139,12 +141,13 @@ def make_optimizer(network):
 
 
 def evaluate(network, splits, folder, step, device):
-    """Measures the network on the train and test annotations, draws some of them; -> {name of MEASURES: value}."""
+    """Measures the network on the train and test annotations, draws some; -> {name of MEASURES, ACCURACIES: value}."""
     measured, pictures = {}, []
     for name, annotations in splits.items():
-        detections, _ = detect_all(network, annotations, SIZE, ANCHORS, device, NUM_WORKERS)
+        detections, accuracies = detect_all(network, annotations, SIZE, ANCHORS, device, NUM_WORKERS)
         truths = truths_of(annotations)
         measured[f"AP50 {name}"] = mean_ap(voc_ap(detections, truths, len(CLASSES)))
+        measured |= {f"{kind} accuracy {name}": value for kind, value in accuracies.items()}
         measured[f"mAP at confidence {name}"] = at_confidence(detections, truths, len(CLASSES), CONFIDENCE)["mAP"]
         for n in range(min(PICTURES, len(annotations))):
             found = detections[(detections[:, 0] == n) & (detections[:, 2] >= CONFIDENCE), 1:]
@@ -167,7 +170,7 @@ def main():
     check_constants(ranks)
 
     # The data.
-    train, test = ([a for folder, split in part for a in read_split(folder, split, CLASSES)] for part in (TRAIN, TEST))
+    train, test = read_annotations(TRAIN, CLASSES), read_annotations(TEST, CLASSES)
     if not train or not test:
         raise InputError("yolov2/dataset.py: TRAIN and TEST need at least one (folder, split) each")
     splits = {"train": train[:EVALUATED], "test": test}
@@ -258,7 +261,7 @@ def main():
         if rank == 0 and (evaluating or saving):
             state = {"network": "YOLOv2", "size": SIZE, "step": step, **fixed, "model": network.state_dict()}
             if evaluating:
-                bar.write(f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in measured.items()))
+                bar.write(f"step {step}  " + "  ".join(f"{name} {measured[name]:.4f}" for name in MEASURES))
                 write_training_curves(folder / "curves.png", log, TERMS, MEASURES)
                 if not measured["AP50 test"] < best_ap:                      # of equal ones the last; nan: no truths
                     best_ap = measured["AP50 test"]
