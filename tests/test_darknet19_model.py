@@ -4,7 +4,7 @@ import torch
 import torch.nn as nn
 
 from shared.layers import count_operations
-from yolov2.darknet19_model import ConvBlock, Darknet19
+from yolov2.darknet19_model import ConvBlock, Darknet19, darknet_order, load_darknet_weights, save_darknet_weights
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +87,18 @@ def test_the_names_of_the_stages_are_the_detectors(network):
                        ("stage3.2.conv.weight", (64, 128, 1, 1)), ("stage5.5.conv.weight", (512, 256, 3, 3)),
                        ("stage6.4.bn.weight", (512,)), ("stage6.5.conv.weight", (1024, 512, 3, 3))]:
         assert shapes[key] == shape
+
+
+def test_the_authors_file(tmp_path):
+    # darknet19.weights has 83,427,104 bytes after its header. What is read from a file and written again is the same;
+    # the convolutions come in the order in which they run.
+    with torch.device("meta"):
+        assert 4 * sum(tensor.numel() for tensor in darknet_order(Darknet19())) == 83_427_104
+    network, again = Darknet19(num_classes=2), Darknet19(num_classes=2)
+    save_darknet_weights(network, tmp_path / "a.weights", seen=3)
+    assert load_darknet_weights(again, tmp_path / "a.weights") == 3
+    assert all(a.equal(b) for a, b in zip(again.state_dict().values(), network.state_dict().values()))
+    save_darknet_weights(again, tmp_path / "b.weights", seen=3)
+    assert (tmp_path / "a.weights").read_bytes() == (tmp_path / "b.weights").read_bytes()
+    ran = [row[1].weight for row in count_operations(network, 64, 64) if isinstance(row[1], nn.Conv2d)]
+    assert all(a is b for a, b in zip(ran, (t for t in darknet_order(network) if t.ndim == 4), strict=True))

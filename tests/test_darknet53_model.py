@@ -4,7 +4,8 @@ import torch
 import torch.nn as nn
 
 from shared.layers import count_operations
-from yolov3.darknet53_model import ConvBlock, Darknet53, ResidualBlock
+from yolov3.darknet53_model import ConvBlock, Darknet53, ResidualBlock, darknet_order, load_darknet_weights
+from yolov3.darknet53_model import save_darknet_weights
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,18 @@ def test_the_names_of_the_stages_are_the_detectors(network):
                        ("stage1.1.reduce.conv.weight", (32, 64, 1, 1)), ("stage4.8.expand.bn.weight", (512,)),
                        ("stage5.4.expand.conv.weight", (1024, 512, 3, 3))]:
         assert shapes[key] == shape
+
+
+def test_the_authors_file(tmp_path):
+    # darknet53.weights has 166,582,560 bytes after its header. What is read from a file and written again is the same;
+    # the convolutions come in the order in which they run.
+    with torch.device("meta"):
+        assert 4 * sum(tensor.numel() for tensor in darknet_order(Darknet53())) == 166_582_560
+    network, again = Darknet53(num_classes=2), Darknet53(num_classes=2)
+    save_darknet_weights(network, tmp_path / "a.weights", seen=3)
+    assert load_darknet_weights(again, tmp_path / "a.weights") == 3
+    assert all(a.equal(b) for a, b in zip(again.state_dict().values(), network.state_dict().values()))
+    save_darknet_weights(again, tmp_path / "b.weights", seen=3)
+    assert (tmp_path / "a.weights").read_bytes() == (tmp_path / "b.weights").read_bytes()
+    ran = [row[1].weight for row in count_operations(network, 64, 64) if isinstance(row[1], nn.Conv2d)]
+    assert all(a is b for a, b in zip(ran, (t for t in darknet_order(network) if t.ndim == 4), strict=True))

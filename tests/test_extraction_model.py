@@ -3,8 +3,9 @@ import pytest
 import torch
 import torch.nn as nn
 
+from shared.errors import InputError
 from shared.layers import count_operations
-from yolov1.extraction_model import ConvBlock, Extraction
+from yolov1.extraction_model import ConvBlock, Extraction, darknet_order, load_darknet_weights, save_darknet_weights
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,43 @@ def test_the_names_of_the_stages_are_the_detectors(network):
                        ("stage3.4.conv.weight", (512, 256, 3, 3)), ("stage4.9.conv.weight", (512, 512, 1, 1)),
                        ("stage4.10.conv.weight", (1024, 512, 3, 3)), ("stage5.4.conv.weight", (1024, 512, 3, 3))]:
         assert shapes[key] == shape
+
+
+def write_file_with_batchnorm(path):
+    """Extraction with BatchNorm that is not the identity, and its .weights file."""
+    torch.manual_seed(1)
+    network = Extraction(num_classes=2, batch_norm=True).eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            for tensor in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
+                nn.init.uniform_(tensor, 0.5, 1.5)
+    save_darknet_weights(network, path, seen=3)
+    return network
+
+
+def test_the_authors_file(tmp_path):
+    # extraction.weights has 93,821,600 bytes after its header. What is read and written again is the same.
+    with torch.device("meta"):
+        assert 4 * sum(tensor.numel() for tensor in darknet_order(Extraction(batch_norm=True))) == 93_821_600
+    network, again = write_file_with_batchnorm(tmp_path / "a.weights"), Extraction(num_classes=2, batch_norm=True)
+    assert load_darknet_weights(again, tmp_path / "a.weights") == 3
+    assert all(a.equal(b) for a, b in zip(again.state_dict().values(), network.state_dict().values()))
+    save_darknet_weights(again, tmp_path / "b.weights", seen=3)
+    assert (tmp_path / "a.weights").read_bytes() == (tmp_path / "b.weights").read_bytes()
+    ran = [row[1].weight for row in count_operations(network, 64, 64) if isinstance(row[1], nn.Conv2d)]
+    assert all(a is b for a, b in zip(ran, (t for t in darknet_order(network) if t.ndim == 4), strict=True))
+
+
+def test_batchnorm_is_folded_into_the_papers_network(tmp_path):
+    network, paper = write_file_with_batchnorm(tmp_path / "a.weights"), Extraction(2, batch_norm=False).eval()
+    assert load_darknet_weights(paper, tmp_path / "a.weights") == 3
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(paper(images), network(images), rtol=1e-4)
+    # Without BatchNorm on both sides the numbers are copied as they are.
+    save_darknet_weights(paper, tmp_path / "b.weights")
+    again = Extraction(2, batch_norm=False)
+    load_darknet_weights(again, tmp_path / "b.weights")
+    assert all(a.equal(b) for a, b in zip(again.parameters(), paper.parameters()))
+    with pytest.raises(InputError, match=r"b.weights: .* expected .* \(this network\)"):
+        load_darknet_weights(Extraction(2, batch_norm=True), tmp_path / "b.weights")

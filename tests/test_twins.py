@@ -13,7 +13,9 @@ V2_V3 = ["yolov2", "yolov3"]
 ALL = ["yolov1", *V2_V3]
 CLASSIFIERS = {"yolov1": "Extraction", "yolov2": "Darknet19", "yolov3": "Darknet53"}  # in the files named in lower case
 TWINS = [  # file, a definition or constant in it, the folders
-    *[("model.py", name, V2_V3) for name in ("ConvBlock", "YOLOvN.fuse")],
+    *[("model.py", name, V2_V3) for name in (
+        "ConvBlock", "YOLOvN.fuse", "darknet_order", "load_darknet_weights", "save_darknet_weights")],
+    *[("weights.py", name, V2_V3) for name in ("CHECKPOINT", "SIZE", "load_detector", "start_from", "main")],
     *[("dataset.py", name, V2_V3) for name in (
         "JITTER", "HUE", "SMALLEST", "place", "letterbox_geometry", "letterbox", "letterbox_boxes", "undo_letterbox")],
     *[("dataset.py", name, ALL) for name in (
@@ -25,7 +27,8 @@ TWINS = [  # file, a definition or constant in it, the folders
     *[("evaluate.py", name, ALL) for name in ("CHECKPOINT", "DATA", "truths_of", "report")],
     *[("detect.py", name, V2_V3) for name in ("SCORE_THRESHOLD", "NMS_THRESHOLD")],
     *[("detect.py", name, ALL) for name in ("CHECKPOINT", "SOURCE", "OUT")],
-    ("classifier_model.py", "ConvBlock", V2_V3),
+    *[("classifier_model.py", name, V2_V3) for name in (
+        "ConvBlock", "darknet_order", "load_darknet_weights", "save_darknet_weights")],
     *[("classifier_dataset.py", name, ALL) for name in ("IMAGENET", "TRAIN", "VAL", "NAMES", "centre_crop")],
     *[("classifier_dataset.py", name, V2_V3) for name in (
         "ANGLE", "ASPECT", "HUE", "SATURATION", "EXPOSURE", "ClassificationDataset", "random_crop", "main")],

@@ -1,4 +1,5 @@
 """The network's shapes and published sizes; Darknet's order of the outputs; boxes by hand; encode, then decode."""
+import struct
 from math import sqrt
 
 import pytest
@@ -8,7 +9,7 @@ import torch.nn as nn
 from shared.boxes import xyxy_to_cxcywh
 from shared.layers import count_operations
 from yolov1.loss import assign
-from yolov1.model import ConvBlock, YOLOv1, decode
+from yolov1.model import ConvBlock, YOLOv1, darknet_order, decode, load_darknet_weights, save_darknet_weights
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +165,30 @@ def test_encode_then_decode_gives_the_boxes_back():
     for target in targets:
         assert (rows - target).abs().amax(1).min() < 1e-5
     assert len(rows) == 3
+
+
+def test_the_authors_file(tmp_path):
+    # The numbers after the header are the network's 271,703,550 parameters. Of a smaller one (1 x 1 cells) the 24
+    # convolutions and 2 matrices come as they run; what is read from a file and written again is the same.
+    with torch.device("meta"):
+        assert sum(tensor.numel() for tensor in darknet_order(YOLOv1(20))) == 271_703_550
+    network, again = YOLOv1(2, grid=1), YOLOv1(2, grid=1)
+    save_darknet_weights(network, tmp_path / "a.weights", seen=3)
+    assert load_darknet_weights(again, tmp_path / "a.weights") == 3
+    assert all(a.equal(b) for a, b in zip(again.parameters(), network.parameters()))
+    save_darknet_weights(again, tmp_path / "b.weights", seen=3)
+    assert (tmp_path / "a.weights").read_bytes() == (tmp_path / "b.weights").read_bytes()
+    ran = [row[1].weight for row in count_operations(network, 64, 64) if isinstance(row[1], (nn.Conv2d, nn.Linear))]
+    assert all(a is b for a, b in zip(ran, (t for t in darknet_order(network) if t.ndim > 1), strict=True))
+
+
+def test_batchnorm_of_a_backbones_file_is_folded(tmp_path):
+    # One channel into two. In the file: beta 1, 2; gamma 3, 4; mean 5, 6; variance 4, 9 (less 1e-5); weights 7, 8; then
+    # a convolution without BatchNorm: 9, 10. 3 (7 x - 5) / 2 + 1 = 10.5 x - 6.5; 4 (8 x - 6) / 3 + 2 = 32/3 x - 6.
+    numbers = [1, 2, 3, 4, 5, 6, 4 - 1e-5, 9 - 1e-5, 7, 8, 9, 10, 11]
+    (tmp_path / "a.weights").write_bytes(struct.pack("<iiii13f", 0, 1, 0, 77, *numbers))
+    model = nn.Sequential(ConvBlock(1, 2, 1, batch_norm=False), nn.Conv2d(2, 1, 1))
+    assert load_darknet_weights(model, tmp_path / "a.weights") == 77
+    assert model[0].conv.bias.tolist() == pytest.approx([-6.5, -6])
+    assert model[0].conv.weight.flatten().tolist() == pytest.approx([10.5, 32 / 3])
+    assert model[1].bias.tolist() == [9] and model[1].weight.flatten().tolist() == [10, 11]

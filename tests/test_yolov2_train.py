@@ -123,7 +123,7 @@ class ThreeWeights(nn.Module):
 def train_three_weights(folder, monkeypatch, precisions, **constants):
     """Runs main() on the three weights: their sum is the loss, each step's AP is given; plain gradient descent."""
     stubs = dict(RUNS=folder, YOLOv2=ThreeWeights,
-                 yolov2_loss=lambda total, targets, seen: dict.fromkeys(train.TERMS, total),
+                 yolov2_loss=lambda total, *_, seen: dict.fromkeys(train.TERMS, total),
                  evaluate=lambda *args: dict.fromkeys(train.MEASURES, precisions[args[3] - 1]))
     plain = dict(OPTIMIZER="sgd", MOMENTUM=0, WEIGHT_DECAY=0)
     for name, value in {**SHORT, **stubs, **plain, **constants}.items():

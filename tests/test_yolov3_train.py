@@ -139,7 +139,7 @@ class ThreeWeights(nn.Module):
 
 def train_three_weights(folder, monkeypatch, precisions, **constants):
     """Runs main() on the three weights: their sum is the loss, each step's AP is given; plain gradient descent."""
-    stubs = dict(RUNS=folder, YOLOv3=ThreeWeights, yolov3_loss=lambda total, targets: dict.fromkeys(train.TERMS, total),
+    stubs = dict(RUNS=folder, YOLOv3=ThreeWeights, yolov3_loss=lambda total, *_: dict.fromkeys(train.TERMS, total),
                  evaluate=lambda *args: dict.fromkeys(train.MEASURES, precisions[args[3] - 1]))
     plain = dict(OPTIMIZER="sgd", MOMENTUM=0, WEIGHT_DECAY=0)
     for name, value in {**SHORT, **stubs, **plain, **constants}.items():

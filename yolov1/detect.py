@@ -27,7 +27,7 @@ from yolov1.model import decode
 
 CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt: the highest AP50 on TEST
 SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
-OUT = CHECKPOINT.parent / "detect"
+OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.2                     # [darknet]
 NMS_THRESHOLD = 0.4                       # [darknet]
 

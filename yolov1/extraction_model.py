@@ -19,11 +19,15 @@ Parameters 23,428,136 for ImageNet's 1000 classes, 23,437,224 with BatchNorm; 8.
 What changed from GoogLeNet, by which it is inspired: 1 x 1 convolutions followed by 3 x 3 ones instead of the inception
 modules (section 2.1).
 """
+import math
 from functools import partial
+from itertools import islice
 
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from shared.darknet_weights import fold_batchnorm, read_header, read_weights, write_weights
 from shared.layers import print_layer_table
 
 BATCH_NORM = False  # paper; True [darknet]. A backbone.pt fits the detector whose BATCH_NORM, in model.py, is the same
@@ -79,6 +83,41 @@ class Extraction(nn.Module):
         x = self.stage5(x)                                          # (B, 1024, H/32, W/32)
         x = F.leaky_relu(self.classify(x), 0.1)                     # (B, C, H/32, W/32)  leaky here too [darknet]
         return x.mean((2, 3))                                       # (B, C)  global average pooling
+
+
+def darknet_order(model):
+    """The numbers of a .weights file: layer by layer as in extraction.cfg, which is the order of the layers above."""
+    for layer in model.modules():
+        if isinstance(layer, ConvBlock) and layer.bn is not None:
+            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
+        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
+            yield from [layer.bias, layer.weight]
+
+
+@torch.no_grad()
+def load_darknet_weights(model, path):
+    """
+    Copies a .weights file into the model: BatchNorm that the file has and the model has not, as extraction.weights
+    and the paper's network, is folded into the convolutions. Returns the images seen.
+    """
+    tensors = list(darknet_order(model))
+    folded = {id(layer.conv.bias) for layer in model.modules() if isinstance(layer, ConvBlock) and layer.bn is None}
+    shapes = {"this network": [tensor.shape for tensor in tensors],             # four vectors in the place of a bias:
+              "with BatchNorm": [tensor.shape for tensor in tensors for _ in range(4 if id(tensor) in folded else 1)]}
+    kind, *_ = read_header(path, {kind: sum(map(math.prod, each)) for kind, each in shapes.items()})
+    windows, seen = read_weights(path, shapes[kind])
+    if kind == "with BatchNorm":
+        rest = iter(windows)
+        windows = (window for bias in tensors[::2] for window in             # for each bias and its weights
+                   (fold_batchnorm(*islice(rest, 5)) if id(bias) in folded else islice(rest, 2)))
+    for tensor, window in zip(tensors, windows):
+        tensor.copy_(window)
+    return seen
+
+
+def save_darknet_weights(model, path, seen=0):
+    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
+    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":

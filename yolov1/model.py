@@ -29,13 +29,16 @@ billion operations at 448 x 448 (the authors' page says 40.19).
 What changed from the detectors before, R-CNN and DPM (section 3): no proposals, no sliding window. One network sees the
 whole image once and answers with all boxes.
 """
+import math
 from functools import partial
+from itertools import islice
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
 from shared.boxes import cxcywh_to_xyxy
+from shared.darknet_weights import fold_batchnorm, read_header, read_weights, write_weights
 from shared.layers import print_layer_table
 
 STRIDE = 64         # pixels of the input for each cell, across and down
@@ -134,6 +137,42 @@ def decode(output, boxes=BOXES):
     corners = cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3)
     scores = (classes * confidence).flatten(1, 3)
     return corners, scores
+
+
+def darknet_order(model):
+    """The numbers of a .weights file: layer by layer as in yolo.cfg, which is the order of the layers above."""
+    for layer in model.modules():
+        if isinstance(layer, ConvBlock) and layer.bn is not None:
+            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
+        elif isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.bias is not None:
+            yield from [layer.bias, layer.weight]
+
+
+@torch.no_grad()
+def load_darknet_weights(model, path):
+    """
+    Copies a .weights file into the model: the whole network, or its backbone alone. BatchNorm that the file has and the
+    model has not, as extraction.weights and the paper's network, is folded into the convolutions. Returns the images
+    seen.
+    """
+    tensors = list(darknet_order(model))
+    folded = {id(layer.conv.bias) for layer in model.modules() if isinstance(layer, ConvBlock) and layer.bn is None}
+    shapes = {"this network": [tensor.shape for tensor in tensors],             # four vectors in the place of a bias:
+              "with BatchNorm": [tensor.shape for tensor in tensors for _ in range(4 if id(tensor) in folded else 1)]}
+    kind, *_ = read_header(path, {kind: sum(map(math.prod, each)) for kind, each in shapes.items()})
+    windows, seen = read_weights(path, shapes[kind])
+    if kind == "with BatchNorm":
+        rest = iter(windows)
+        windows = (window for bias in tensors[::2] for window in             # for each bias and its weights
+                   (fold_batchnorm(*islice(rest, 5)) if id(bias) in folded else islice(rest, 2)))
+    for tensor, window in zip(tensors, windows):
+        tensor.copy_(window)
+    return seen
+
+
+def save_darknet_weights(model, path, seen=0):
+    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
+    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":

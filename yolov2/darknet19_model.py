@@ -15,9 +15,11 @@ Parameters 20,842,376 for ImageNet's 1000 classes; 5.58 billion operations at 22
 What changed from yolov1/extraction_model.py: 19 layers instead of 21, BatchNorm, no large 7 x 7 at the beginning; 5.58
 billion operations instead of 8.52.
 """
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from shared.darknet_weights import read_weights, write_weights
 from shared.layers import print_layer_table
 
 
@@ -69,6 +71,30 @@ class Darknet19(nn.Module):
         x = self.stage6(x)                                          # (B, 1024, H/32, W/32)
         x = self.classify(x)                                        # (B, C, H/32, W/32)
         return x.mean((2, 3))                                       # (B, C)  global average pooling
+
+
+def darknet_order(model):
+    """The numbers of a .weights file: layer by layer as in darknet19.cfg, which is the order of the layers above."""
+    for layer in model.modules():
+        if isinstance(layer, ConvBlock):
+            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
+        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
+            yield from [layer.bias, layer.weight]
+
+
+@torch.no_grad()
+def load_darknet_weights(model, path):
+    """Copies a .weights file into the model. Returns the number of images seen."""
+    tensors = list(darknet_order(model))
+    windows, seen = read_weights(path, [tensor.shape for tensor in tensors])
+    for tensor, window in zip(tensors, windows):
+        tensor.copy_(window)
+    return seen
+
+
+def save_darknet_weights(model, path, seen=0):
+    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
+    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ Detects objects in an image, or in every image of a folder.
     python yolov2/detect.py     reads runs/yolov2/last.pt and SOURCE; writes the pictures with their boxes and
                                 detections.txt to OUT, and prints the milliseconds that each stage takes
 
+CHECKPOINT may be a .weights file of the authors: weights.py tells which there are. The rest comes with it.
+
 Source  What Darknet's detect does ([darknet] examples/detector.c, test_detector): letterbox, per-class NMS at .45, and
         a score, objectness x class probability, of more than .5.
 
@@ -16,18 +18,18 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from shared.checkpoint import load_checkpoint, load_weights
 from shared.draw import draw_boxes, write_picture
 from shared.errors import InputError
 from shared.images import list_images, read_image
 from shared.nms import nms_per_class
 from shared.paths import RUNS, SAMPLES, written_whole
 from yolov2.dataset import letterbox, undo_letterbox
-from yolov2.model import YOLOv2, decode
+from yolov2.model import decode
+from yolov2.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov2" / "last.pt"  # or best.pt: the highest AP50 on TEST
+CHECKPOINT = RUNS / "yolov2" / "last.pt"  # or best.pt, of the highest AP50 on TEST, or RUNS / "yolov2-voc.weights"
 SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
-OUT = CHECKPOINT.parent / "detect"
+OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.5                     # [darknet]
 NMS_THRESHOLD = 0.45                      # [darknet]
 
@@ -35,10 +37,8 @@ NMS_THRESHOLD = 0.45                      # [darknet]
 @torch.inference_mode()
 def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    state = load_checkpoint(CHECKPOINT, "YOLOv2")
+    network, state = load_detector(CHECKPOINT)
     classes, anchors, size = state["classes"], state["anchors"], state["size"]
-    network = YOLOv2(len(classes), anchors)
-    load_weights(network, state["model"], CHECKPOINT)
     network = network.fuse().to(device, memory_format=torch.channels_last)
 
     def now():

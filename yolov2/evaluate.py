@@ -21,7 +21,6 @@ import torch
 from tqdm import tqdm
 
 from shared.annotations import read_annotations
-from shared.checkpoint import load_checkpoint, load_weights
 from shared.detections import write_coco, write_padilla
 from shared.draw import write_precision_recall
 from shared.errors import InputError
@@ -30,9 +29,10 @@ from shared.nms import nms_per_class
 from shared.paths import RUNS
 from yolov2.dataset import TEST, TRAIN, DetectionDataset, collate, undo_letterbox
 from yolov2.loss import assign
-from yolov2.model import YOLOv2, decode
+from yolov2.model import decode
+from yolov2.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov2" / "last.pt"  # or best.pt: the highest AP50 on TEST
+CHECKPOINT = RUNS / "yolov2" / "last.pt"  # or best.pt, of the highest AP50 on TEST, or RUNS / "yolov2-voc.weights"
 DATA = {"train": TRAIN, "test": TEST}     # what the network has seen, and what it has not; a paper reports the latter
 SCORE_THRESHOLD = 0.005                   # [darknet] low: a curve wants the doubtful detections too
 NMS_THRESHOLD = 0.45                      # [darknet]
@@ -110,14 +110,12 @@ def report(detections, truths, accuracies, annotations, classes, folder):
 
 
 def main():
-    state = load_checkpoint(CHECKPOINT, "YOLOv2")
+    network, state = load_detector(CHECKPOINT)
     classes, anchors, size = state["classes"], state["anchors"], state["size"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = YOLOv2(len(classes), anchors)
-    load_weights(network, state["model"], CHECKPOINT)
     network = network.fuse().to(device, memory_format=torch.channels_last)
 
-    print(f"{CHECKPOINT}, step {state['step']}, input {size} x {size}")
+    print(f"{CHECKPOINT}, {state['network']}, step {state['step']}, input {size} x {size}")
     for name, splits in DATA.items():
         annotations = read_annotations(splits, classes)
         print(f"\n{name}: {len(annotations)} images, " + ", ".join(f"{folder} {split}" for folder, split in splits))

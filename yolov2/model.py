@@ -31,13 +31,14 @@ import torch.nn.functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shared.boxes import cxcywh_to_xyxy
+from shared.darknet_weights import read_weights, write_weights
 from shared.layers import print_layer_table
 
 STRIDE = 32
 ANCHORS = [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053),
            (11.2364, 10.0071)]  # width, height in cells, whatever the input's size: yolov2-voc.cfg [darknet]
-# COCO's, yolov2.cfg [darknet]: [(0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778),
-#                                (9.77052, 9.16828)]. anchors.py finds those of your own data.
+COCO_ANCHORS = [(0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778),
+                (9.77052, 9.16828)]  # yolov2.cfg [darknet]. anchors.py finds those of your own data
 
 
 class ConvBlock(nn.Module):
@@ -147,6 +148,30 @@ def decode(head, anchors=ANCHORS):
     boxes = cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3)
     scores = (head[..., 4:5].sigmoid() * head[..., 5:].softmax(-1)).flatten(1, 3)
     return boxes, scores
+
+
+def darknet_order(model):
+    """The numbers of a .weights file: layer by layer as in yolov2.cfg, which is the order of the layers above."""
+    for layer in model.modules():
+        if isinstance(layer, ConvBlock):
+            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
+        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
+            yield from [layer.bias, layer.weight]
+
+
+@torch.no_grad()
+def load_darknet_weights(model, path):
+    """Copies a .weights file into the model: the whole network, or its backbone alone. Returns the images seen."""
+    tensors = list(darknet_order(model))
+    windows, seen = read_weights(path, [tensor.shape for tensor in tensors])
+    for tensor, window in zip(tensors, windows):
+        tensor.copy_(window)
+    return seen
+
+
+def save_darknet_weights(model, path, seen=0):
+    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
+    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ have it after.
 What changed from yolov2/darknet19_model.py: 53 layers instead of 19, shortcuts, convolutions with a stride of 2 instead
 of max pooling, the last layer after the average; 18.57 billion operations at 256 x 256 instead of 7.29.
 """
+import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from shared.darknet_weights import read_weights, write_weights
 from shared.layers import print_layer_table
 
 
@@ -79,6 +81,30 @@ class Darknet53(nn.Module):
         x = self.stage5(x)                                          # (B, 1024, H/32, W/32)
         x = x.mean((2, 3), keepdim=True)                            # (B, 1024, 1, 1)  global average pooling
         return self.classify(x).flatten(1)                          # (B, C)
+
+
+def darknet_order(model):
+    """The numbers of a .weights file: layer by layer as in darknet53.cfg, which is the order of the layers above."""
+    for layer in model.modules():
+        if isinstance(layer, ConvBlock):
+            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
+        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
+            yield from [layer.bias, layer.weight]
+
+
+@torch.no_grad()
+def load_darknet_weights(model, path):
+    """Copies a .weights file into the model. Returns the number of images seen."""
+    tensors = list(darknet_order(model))
+    windows, seen = read_weights(path, [tensor.shape for tensor in tensors])
+    for tensor, window in zip(tensors, windows):
+        tensor.copy_(window)
+    return seen
+
+
+def save_darknet_weights(model, path, seen=0):
+    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
+    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shared.boxes import cxcywh_to_xyxy
+from shared.darknet_weights import read_weights, write_weights
 from shared.layers import print_layer_table
 
 STRIDES = [32, 16, 8]
@@ -154,6 +155,30 @@ def decode(heads, anchors=ANCHORS, strides=STRIDES):
         boxes.append(cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3))              # (B, A H W, 4)
         scores.append((head[..., 4:5].sigmoid() * head[..., 5:].sigmoid()).flatten(1, 3))    # (B, A H W, C)
     return torch.cat(boxes, 1), torch.cat(scores, 1)
+
+
+def darknet_order(model):
+    """The numbers of a .weights file: layer by layer as in yolov3.cfg, which is the order of the layers above."""
+    for layer in model.modules():
+        if isinstance(layer, ConvBlock):
+            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
+        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
+            yield from [layer.bias, layer.weight]
+
+
+@torch.no_grad()
+def load_darknet_weights(model, path):
+    """Copies a .weights file into the model: the whole network, or its backbone alone. Returns the images seen."""
+    tensors = list(darknet_order(model))
+    windows, seen = read_weights(path, [tensor.shape for tensor in tensors])
+    for tensor, window in zip(tensors, windows):
+        tensor.copy_(window)
+    return seen
+
+
+def save_darknet_weights(model, path, seen=0):
+    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
+    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":

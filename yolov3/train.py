@@ -26,6 +26,7 @@ import random
 import sys
 import zlib
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,10 +44,16 @@ from shared.paths import RUNS, written_whole
 from yolov3.dataset import CLASSES, MOSAIC, TEST, TRAIN, DetectionDataset, collate
 from yolov3.evaluate import detect_all, truths_of
 from yolov3.loss import yolov3_loss
-from yolov3.model import ANCHORS, YOLOv3
+from yolov3.model import ANCHORS, YOLOv3, load_darknet_weights
+from yolov3.tiny_model import ANCHORS as TINY_ANCHORS
+from yolov3.tiny_model import YOLOv3Tiny
+from yolov3.weights import start_from
 
 RUN = "yolov3"            # the folder in runs/; a new name begins a new training
-BACKBONE = None           # or RUNS / "darknet53" / "backbone.pt": pretrained on ImageNet, as the paper does
+NETWORK = "YOLOv3"        # or "YOLOv3Tiny": twelve times cheaper, in tiny_model.py
+BACKBONE = None           # or RUNS / "darknet53" / "backbone.pt", or RUNS / "darknet53.conv.74", the authors':
+                          # pretrained on ImageNet, as the paper does
+START = None              # or a whole detector, .pt or .weights, of other classes: all but the last layers is kept
 SEED = 0
 
 # The sample's values        the authors', for VOC / for COCO
@@ -127,7 +134,8 @@ def batches(count, first_step, rank, ranks):
 def check_constants(ranks):
     """Raises InputError for what would fail, or mean something else, only later."""
     for name, value, known in [("OPTIMIZER", OPTIMIZER, ("adam", "sgd")),
-                               ("SCHEDULE", SCHEDULE, ("cosine", "steps", "one_cycle"))]:
+                               ("SCHEDULE", SCHEDULE, ("cosine", "steps", "one_cycle")),
+                               ("NETWORK", NETWORK, ("YOLOv3", "YOLOv3Tiny"))]:
         if value not in known:
             raise InputError(f"yolov3/train.py: {name} {value!r} is none of {known}")
     if any(size % 32 for size in [SIZE, *SIZES]):
@@ -146,11 +154,11 @@ def make_optimizer(network):
     return torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
 
 
-def evaluate(network, splits, folder, step, device):
+def evaluate(network, splits, folder, step, device, anchors):
     """Measures the network on the train and test annotations, draws some; -> {name of MEASURES, ACCURACIES: value}."""
     measured, pictures = {}, []
     for name, annotations in splits.items():
-        detections, accuracies = detect_all(network, annotations, SIZE, ANCHORS, device, NUM_WORKERS)
+        detections, accuracies = detect_all(network, annotations, SIZE, anchors, device, NUM_WORKERS)
         truths = truths_of(annotations)
         measured[f"AP50 {name}"] = mean_ap(voc_ap(detections, truths, len(CLASSES)))
         measured |= {f"{kind} accuracy {name}": value for kind, value in accuracies.items()}
@@ -185,21 +193,27 @@ def main():
     folder = RUNS / RUN
     last, best, log = folder / "last.pt", folder / "best.pt", folder / "log.csv"
     torch.manual_seed(SEED)
-    network = YOLOv3(len(CLASSES), ANCHORS)
+    network_class, anchors = (YOLOv3, ANCHORS) if NETWORK == "YOLOv3" else (YOLOv3Tiny, TINY_ANCHORS)
+    network = network_class(len(CLASSES), anchors)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = BATCHNORM_MOMENTUM
     if BACKBONE and not last.exists():
-        load_backbone(network.backbone, BACKBONE)
+        (load_backbone if Path(BACKBONE).suffix == ".pt" else load_darknet_weights)(network.backbone, BACKBONE)
+    if START and not last.exists():
+        fresh = start_from(START, network, anchors, CLASSES)
+        if rank == 0:
+            print(f"{START}: all is kept" + (", but these start fresh: " + ", ".join(fresh)) * bool(fresh))
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
     done, best_ap = 0, -1.0
-    fixed = {"classes": CLASSES, "anchors": ANCHORS, "optimizer_name": OPTIMIZER,            # what a run may not change
+    fixed = {"network": NETWORK, "classes": CLASSES, "anchors": anchors,                     # what a run may not change
+             "optimizer_name": OPTIMIZER,
              "train": [len(train), zlib.crc32(" ".join(a.image.name for a in train).encode())]}
     if last.exists():
-        state = load_checkpoint(last, "YOLOv3")
-        for constant, key in [("CLASSES", "classes"), ("ANCHORS", "anchors"), ("OPTIMIZER", "optimizer_name"),
-                              ("TRAIN", "train")]:
+        state = load_checkpoint(last, "YOLOv3", "YOLOv3Tiny")
+        for constant, key in [("NETWORK", "network"), ("CLASSES", "classes"), ("ANCHORS", "anchors"),
+                              ("OPTIMIZER", "optimizer_name"), ("TRAIN", "train")]:
             if state[key] != fixed[key]:
                 raise InputError(f"{last}: was trained with another {constant}; put it back, or give RUN in "
                                  "yolov3/train.py a new name")
@@ -241,7 +255,7 @@ def main():
             model.require_backward_grad_sync = subdivision == SUBDIVISIONS - 1               # read by DDP only
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 predictions = model(images)
-            loss = yolov3_loss(predictions, targets)
+            loss = yolov3_loss(predictions, targets, anchors)
             (loss["total"] / SUBDIVISIONS).backward()
             terms += torch.stack([loss[term].detach() for term in TERMS]) / SUBDIVISIONS
         if ranks > 1:
@@ -260,12 +274,12 @@ def main():
         saving = ended or epochs // CHECKPOINT_EVERY > epochs_before // CHECKPOINT_EVERY
         if rank == 0:
             bar.set_postfix_str(figures)
-            measured = evaluate(network, splits, folder, step, device) if evaluating else {}
+            measured = evaluate(network, splits, folder, step, device, anchors) if evaluating else {}
             writer.writerow({"step": step, "epoch": epochs, "learning rate": learning_rate(step),
                              "size": images.shape[-1], **terms, **measured})
             file.flush()
         if rank == 0 and (evaluating or saving):
-            state = {"network": "YOLOv3", "size": SIZE, "step": step, **fixed, "model": network.state_dict()}
+            state = {"size": SIZE, "step": step, **fixed, "model": network.state_dict()}
             if evaluating:
                 bar.write(f"step {step}  " + "  ".join(f"{name} {measured[name]:.4f}" for name in MEASURES))
                 write_training_curves(folder / "curves.png", log, TERMS, MEASURES)

@@ -1,0 +1,73 @@
+"""
+The tiny YOLOv2 network: eight convolutions and the one that predicts, no passthrough. For laptops.
+
+Source  Not in the paper. cfg/yolov2-tiny-voc.cfg and cfg/yolov2-tiny.cfg of pjreddie/darknet at f6afaab [darknet].
+
+What its numbers mean is as in yolov2/model.py; so are the functions that decode them and that read and write weights.
+NETWORK in yolov2/train.py chooses it; detect.py and evaluate.py know it by the file.
+
+    python yolov2/tiny_model.py     prints the layer table
+
+Parameters 15,861,773 for VOC's 20 classes; 6.971 billion operations at 416 x 416, a quarter of YOLOv2's. On VOC 2007
+the authors' site has 57.1 mAP for it, 76.8 for YOLOv2. The network for COCO's 80 classes has half the channels in
+its last 3 x 3 convolution: 11,232,057 parameters, 5.406 billion operations.
+
+What changed from YOLOv1's tiny network: anchors, and convolutions to the end.
+"""
+import torch
+import torch.nn as nn
+
+from shared.layers import print_layer_table
+from yolov2.model import ConvBlock, YOLOv2
+from yolov2.model import decode, load_darknet_weights, save_darknet_weights  # for who imports them: the same here
+
+STRIDE = 32
+ANCHORS = [(1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11),
+           (16.62, 10.52)]  # width, height in cells: yolov2-tiny-voc.cfg [darknet]; for COCO they are YOLOv2's
+
+
+class Backbone(nn.Module):
+    """Twice the channels at each convolution, half the height and width at each pooling but the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.stage32 = nn.Sequential(
+            ConvBlock(3, 16, 3), nn.MaxPool2d(2, 2), ConvBlock(16, 32, 3), nn.MaxPool2d(2, 2),
+            ConvBlock(32, 64, 3), nn.MaxPool2d(2, 2), ConvBlock(64, 128, 3), nn.MaxPool2d(2, 2),
+            ConvBlock(128, 256, 3), nn.MaxPool2d(2, 2), ConvBlock(256, 512, 3),
+            nn.ConstantPad2d((0, 1, 0, 1), -torch.inf), nn.MaxPool2d(2, 1),  # of the same size: padded right and below
+            ConvBlock(512, 1024, 3))
+
+    def forward(self, x):                                           # (B, 3, H, W)
+        return self.stage32(x)                                      # (B, 1024, H/32, W/32)
+
+
+class YOLOv2Tiny(nn.Module):
+    def __init__(self, num_classes=20, anchors=ANCHORS, channels=1024):
+        super().__init__()
+        outputs = len(anchors) * (5 + num_classes)                  # 5 (4 + 1 + 20) = 125 for VOC
+        self.num_classes = num_classes
+        self.backbone = Backbone()
+        self.detect32 = nn.Sequential(ConvBlock(1024, channels, 3), nn.Conv2d(channels, outputs, 1))
+
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):                        # N(0, 2 / fan-in); BatchNorm starts at 1 and 0
+                nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")    # [darknet]
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, images):
+        """
+        images   (B, 3, H, W)  0..1; H and W divisible by 32
+        returns  the raw head (B, A, H/32, W/32, 5 + C): t_x t_y t_w t_h t_o scores
+        """
+        if images.shape[2] % 32 or images.shape[3] % 32:
+            raise ValueError(f"YOLOv2Tiny takes images whose sides are divisible by 32, not {tuple(images.shape[2:])}")
+        head = self.detect32(self.backbone(images))                                        # (B, A (5 + C), H/32, W/32)
+        return head.unflatten(1, (-1, 5 + self.num_classes)).permute(0, 1, 3, 4, 2)
+
+    fuse = YOLOv2.fuse
+
+
+if __name__ == "__main__":
+    print_layer_table(YOLOv2Tiny(num_classes=20), height=416, width=416)

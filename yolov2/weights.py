@@ -1,0 +1,103 @@
+"""
+Trained YOLOv2 detectors from files: checkpoints of train.py, and Darknet's .weights, the authors' or your own.
+
+The authors' files lie at https://pjreddie.com/media/files/: yolov2-voc.weights, yolov2.weights (COCO), both also tiny;
+darknet19_448.conv.23 (ImageNet: the backbone). Such a file does not say what it holds; its length does (FILES, below).
+Nor does it hold anchors and names.
+
+    detect.py, evaluate.py    CHECKPOINT = RUNS / "yolov2-voc.weights": with it come classes, anchors and input size
+    train.py                  BACKBONE = RUNS / "darknet19_448.conv.23", or, for classes of your own,
+                              START = RUNS / "yolov2-voc.weights": it prints which layers start fresh
+
+    python yolov2/weights.py  writes runs/yolov2/last.weights, which Darknet reads, from runs/yolov2/last.pt
+
+What changed from yolov1: files of several networks and data sets, told apart by their lengths.
+"""
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+
+from shared.checkpoint import load_checkpoint, load_weights
+from shared.coco import CLASSES as COCO_CLASSES
+from shared.darknet_weights import read_header
+from shared.errors import InputError
+from shared.paths import RUNS
+from shared.voc import CLASSES as VOC_CLASSES
+from yolov2.dataset import CLASSES
+from yolov2.model import ANCHORS, COCO_ANCHORS, YOLOv2, darknet_order, load_darknet_weights, save_darknet_weights
+from yolov2.tiny_model import ANCHORS as TINY_ANCHORS
+from yolov2.tiny_model import YOLOv2Tiny
+
+CHECKPOINT = RUNS / "yolov2" / "last.pt"
+SIZE = 416         # of the input of a .weights file's network; or any that 32 divides: yolov2.cfg has 608 [darknet]
+NETWORKS = {"YOLOv2": YOLOv2, "YOLOv2Tiny": YOLOv2Tiny, "YOLOv2Tiny for COCO": partial(YOLOv2Tiny, channels=512)}
+FILES = [          # network, anchors, classes of a .weights file: the first that is as long; your own go to the top.
+                   # The anchors are the authors' as long as those in model.py and tiny_model.py are not edited
+    ("YOLOv2", ANCHORS, VOC_CLASSES),                       # yolov2-voc.weights       [darknet] cfg/yolov2-voc.cfg
+    ("YOLOv2", COCO_ANCHORS, COCO_CLASSES),                 # yolov2.weights           [darknet] cfg/yolov2.cfg
+    ("YOLOv2Tiny", TINY_ANCHORS, VOC_CLASSES),              # yolov2-tiny-voc.weights  [darknet] cfg/yolov2-tiny-voc.cfg
+    ("YOLOv2Tiny for COCO", COCO_ANCHORS, COCO_CLASSES),    # yolov2-tiny.weights      [darknet] cfg/yolov2-tiny.cfg
+    ("YOLOv2", ANCHORS, CLASSES),                           # what Darknet has trained on your data
+    ("YOLOv2Tiny", TINY_ANCHORS, CLASSES),
+]
+
+
+def load_detector(path):
+    """
+    path     a checkpoint, *.pt, or a .weights file, of any other ending
+    returns  the network, on the CPU; a dict of its name (network), classes, anchors, size (of the input, in pixels)
+             and step
+    raises   InputError, naming the file, if it is missing, damaged, or of no network known here
+    """
+    if Path(path).suffix == ".pt":
+        state = load_checkpoint(path, *NETWORKS)
+        network = NETWORKS[state["network"]](len(state["classes"]), state["anchors"])
+        load_weights(network, state["model"], path)
+        return network, state
+
+    with torch.device("meta"):                                               # only to count: no numbers are made
+        networks = [NETWORKS[name](len(classes), anchors) for name, anchors, classes in FILES]
+    counts = [sum(tensor.numel() for tensor in darknet_order(network)) for network in networks]
+    expected = {f"{name}, {len(classes)} classes": count for (name, _, classes), count in zip(FILES, counts)}
+    what, *_ = read_header(path, expected)
+    name, anchors, classes = FILES[counts.index(expected[what])]
+    network = NETWORKS[name](len(classes), anchors)
+    step = load_darknet_weights(network, path) // 64                         # of 64 images [darknet] get_current_batch
+    return network, {"network": name, "classes": classes, "anchors": anchors, "size": SIZE, "step": step}
+
+
+def start_from(path, network, anchors, classes):
+    """
+    Copies a detector's weights into the network. What names its classes, the last layers, is left as it was, if classes
+    or anchors are others; so is what has another shape. Returns the names of the layers that were left.
+    """
+    other, state = load_detector(path)
+    if type(other) is not type(network):
+        raise InputError(f"{path}: holds {state['network']}, not {type(network).__name__}")
+    last = [name for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d) and layer.bias is not None]
+    same = state["classes"] == classes and state["anchors"] == anchors
+    own, kept = network.state_dict(), {}
+    for key, value in other.state_dict().items():
+        if value.shape == own[key].shape and (same or key.rpartition(".")[0] not in last):
+            kept[key] = value
+    network.load_state_dict({**own, **kept})
+    return list(dict.fromkeys(key.rpartition(".")[0] for key in own if key not in kept))
+
+
+def main():
+    network, state = load_detector(CHECKPOINT)
+    out = Path(CHECKPOINT).with_suffix(".weights")
+    if out == Path(CHECKPOINT):
+        raise InputError(f"{CHECKPOINT}: is such a file already")
+    save_darknet_weights(network, out, seen=64 * state["step"])
+    print(f"{out}: {state['network']}, {len(state['classes'])} classes, {out.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(str(error))
