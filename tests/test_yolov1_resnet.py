@@ -20,6 +20,7 @@ from shared.paths import ROOT
 from shared.voc import CLASSES, read_split
 from yolov1.dataset import TEST, DetectionDataset
 from yolov1.resnet.model import ResNetYOLOv1
+from yolov1.weights import load_detector
 
 SHORT = dict(MAX_STEPS=4, BATCH_SIZE=8, SIZE=64, EVALUATE_EVERY=1, CHECKPOINT_EVERY=1, NUM_WORKERS=0, EVALUATED=2)
 
@@ -183,7 +184,7 @@ def test_augmented_training_runs(tmp_path):
 
 def test_evaluate_and_detect_open_it_by_its_name(whole, tmp_path, monkeypatch, capsys):
     path = whole / "yolov1_resnet" / "last.pt"
-    network, state = evaluate.open_network(path)
+    network, state = load_detector(path)
     assert isinstance(network, ResNetYOLOv1) and not network.training
     for name, value in [("CHECKPOINT", path), ("DATA", {"test": TEST}), ("NUM_WORKERS", 0)]:
         monkeypatch.setattr(evaluate, name, value)

@@ -4,6 +4,8 @@ Detects objects in an image, or in every image of a folder.
     python yolov1/detect.py     reads runs/yolov1/last.pt and SOURCE; writes the pictures with their boxes and
                                 detections.txt to OUT, and prints the milliseconds that each stage takes
 
+CHECKPOINT may be a .weights file of the authors: weights.py tells which there are. The rest comes with it.
+
 Source  What Darknet's detect does ([darknet] examples/yolo.c, test_yolo): the image stretched to the square, a
         class-specific confidence, equation (1), of more than .2, per-class NMS at .4.
 
@@ -22,10 +24,10 @@ from shared.images import list_images, read_image
 from shared.nms import nms_per_class
 from shared.paths import RUNS, SAMPLES, written_whole
 from yolov1.dataset import stretch
-from yolov1.evaluate import open_network
 from yolov1.model import decode
+from yolov1.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt: the highest AP50 on TEST
+CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt, of the highest AP50 on TEST, or RUNS / "yolov1-tiny.weights"
 SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
 OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.2                     # [darknet]
@@ -35,7 +37,7 @@ NMS_THRESHOLD = 0.4                       # [darknet]
 @torch.inference_mode()
 def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, state = open_network(CHECKPOINT)
+    network, state = load_detector(CHECKPOINT)
     classes, boxes, size = state["classes"], state["boxes"], state["size"]
     network = network.to(device, memory_format=torch.channels_last)
 

@@ -26,7 +26,6 @@ from tqdm import tqdm
 
 from shared.annotations import read_annotations
 from shared.boxes import xyxy_to_cxcywh
-from shared.checkpoint import load_checkpoint, load_weights
 from shared.detections import write_coco, write_padilla
 from shared.draw import write_precision_recall
 from shared.errors import InputError
@@ -35,10 +34,10 @@ from shared.nms import nms_per_class
 from shared.paths import RUNS
 from yolov1.dataset import TEST, TRAIN, DetectionDataset, collate
 from yolov1.loss import assign
-from yolov1.model import STRIDE, YOLOv1, decode
-from yolov1.resnet.model import ResNetYOLOv1
+from yolov1.model import STRIDE, decode
+from yolov1.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt: the highest AP50 on TEST
+CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt, of the highest AP50 on TEST, or RUNS / "yolov1-tiny.weights"
 DATA = {"train": TRAIN, "test": TEST}     # what the network has seen, and what it has not; a paper reports the latter
 SCORE_THRESHOLD = 0.001                   # [darknet] low: a curve wants the doubtful detections too
 NMS_THRESHOLD = 0.5                       # [darknet]
@@ -130,24 +129,13 @@ def report(detections, truths, accuracies, annotations, classes, folder):
     print(f"curves, text files and JSON in {folder}")
 
 
-def open_network(path):
-    """The trained network in a checkpoint, this folder's or resnet's by the name in it, and the checkpoint."""
-    state = load_checkpoint(path, "YOLOv1", "ResNetYOLOv1")
-    if state["network"] == "YOLOv1":
-        network = YOLOv1(len(state["classes"]), state["size"] // STRIDE, state["boxes"], state["batch_norm"])
-    else:
-        network = ResNetYOLOv1(len(state["classes"]), state["depth"], state["boxes"])
-    load_weights(network, state["model"], path)
-    return network.eval(), state
-
-
 def main():
-    network, state = open_network(CHECKPOINT)
+    network, state = load_detector(CHECKPOINT)
     classes, boxes, size = state["classes"], state["boxes"], state["size"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device, memory_format=torch.channels_last)
 
-    print(f"{CHECKPOINT}, step {state['step']}, input {size} x {size}")
+    print(f"{CHECKPOINT}, {state['network']}, step {state['step']}, input {size} x {size}")
     for name, splits in DATA.items():
         annotations = read_annotations(splits, classes)
         print(f"\n{name}: {len(annotations)} images, " + ", ".join(f"{folder} {split}" for folder, split in splits))

@@ -28,6 +28,7 @@ import os
 import sys
 import zlib
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,10 +46,15 @@ from shared.paths import RUNS, written_whole
 from yolov1.dataset import CLASSES, TEST, TRAIN, DetectionDataset, collate
 from yolov1.evaluate import detect_all, one_object_per_cell, truths_of
 from yolov1.loss import yolov1_loss
-from yolov1.model import BATCH_NORM, BOXES, STRIDE, YOLOv1
+from yolov1.model import BATCH_NORM, BOXES, STRIDE, YOLOv1, load_darknet_weights
+from yolov1.tiny_model import YOLOv1Tiny
+from yolov1.weights import start_from
 
 RUN = "yolov1"            # the folder in runs/; a new name begins a new training
-BACKBONE = None           # or RUNS / "extraction" / "backbone.pt": pretrained on ImageNet, as the paper does
+NETWORK = "YOLOv1"        # or "YOLOv1Tiny": a thirteenth of the operations, in tiny_model.py
+BACKBONE = None           # or RUNS / "extraction" / "backbone.pt", or RUNS / "extraction.conv.weights", the authors':
+                          # pretrained on ImageNet, as the paper does
+START = None              # or a whole detector, .pt or .weights, of other classes: all but the last layer is kept
 SEED = 0
 
 # The sample's values        the authors', for VOC
@@ -113,7 +119,8 @@ def batches(count, first_step, rank, ranks):
 
 def check_constants(ranks):
     """Raises InputError for what would fail, or mean something else, only later."""
-    for name, value, known in [("OPTIMIZER", OPTIMIZER, ("adam", "sgd")), ("SCHEDULE", SCHEDULE, ("cosine", "steps"))]:
+    for name, value, known in [("OPTIMIZER", OPTIMIZER, ("adam", "sgd")), ("SCHEDULE", SCHEDULE, ("cosine", "steps")),
+                               ("NETWORK", NETWORK, ("YOLOv1", "YOLOv1Tiny"))]:
         if value not in known:
             raise InputError(f"yolov1/train.py: {name} {value!r} is none of {known}")
     if SIZE % STRIDE:
@@ -171,7 +178,10 @@ def main():
     folder = RUNS / RUN
     last, best, log = folder / "last.pt", folder / "best.pt", folder / "log.csv"
     torch.manual_seed(SEED)
-    network = YOLOv1(len(CLASSES), SIZE // STRIDE, BOXES, BATCH_NORM)
+    if NETWORK == "YOLOv1":
+        network = YOLOv1(len(CLASSES), SIZE // STRIDE, BOXES, BATCH_NORM)
+    else:
+        network = YOLOv1Tiny(len(CLASSES), SIZE // STRIDE, BOXES)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = BATCHNORM_MOMENTUM
@@ -179,18 +189,22 @@ def main():
             layer.p = DROPOUT
     if BACKBONE and not last.exists():
         try:
-            load_backbone(network.backbone, BACKBONE)
+            (load_backbone if Path(BACKBONE).suffix == ".pt" else load_darknet_weights)(network.backbone, BACKBONE)
         except InputError as error:
             raise InputError(f"{error}; was it trained with another BATCH_NORM than {BATCH_NORM}?") from None
+    if START and not last.exists():
+        fresh = start_from(START, network, CLASSES)
+        if rank == 0:
+            print(f"{START}: all is kept" + (", but these start fresh: " + ", ".join(fresh)) * bool(fresh))
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
     done, best_ap = 0, -1.0
-    fixed = {"classes": CLASSES, "boxes": BOXES, "size": SIZE, "batch_norm": BATCH_NORM,     # what a run may not change
-             "optimizer_name": OPTIMIZER,
+    fixed = {"network": NETWORK, "classes": CLASSES, "boxes": BOXES, "size": SIZE,           # what a run may not change
+             "batch_norm": BATCH_NORM, "optimizer_name": OPTIMIZER,
              "train": [len(train), zlib.crc32(" ".join(a.image.name for a in train).encode())]}
     if last.exists():
-        state = load_checkpoint(last, "YOLOv1")
-        for constant, key in [("CLASSES", "classes"), ("BOXES", "boxes"), ("SIZE", "size"),
+        state = load_checkpoint(last, "YOLOv1", "YOLOv1Tiny")
+        for constant, key in [("NETWORK", "network"), ("CLASSES", "classes"), ("BOXES", "boxes"), ("SIZE", "size"),
                               ("BATCH_NORM", "batch_norm"), ("OPTIMIZER", "optimizer_name"), ("TRAIN", "train")]:
             if state[key] != fixed[key]:
                 raise InputError(f"{last}: was trained with another {constant}; put it back, or give RUN in "
@@ -256,7 +270,7 @@ def main():
             writer.writerow({"step": step, "epoch": epochs, "learning rate": learning_rate(step), **terms, **measured})
             file.flush()
         if rank == 0 and (evaluating or saving):
-            state = {"network": "YOLOv1", "step": step, **fixed, "model": network.state_dict()}
+            state = {"step": step, **fixed, "model": network.state_dict()}
             if evaluating:
                 bar.write(f"step {step}  " + "  ".join(f"{name} {measured[name]:.4f}" for name in MEASURES))
                 write_training_curves(folder / "curves.png", log, TERMS, MEASURES)
