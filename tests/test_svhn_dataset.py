@@ -1,0 +1,155 @@
+"""digitStruct.mat by hand, with one digit and with several; what is wrong with it in one line; images and targets."""
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import yolov3.smol_svhn.dataset as dataset_file
+from shared.errors import InputError
+from yolov3.dataset import collate
+from yolov3.smol_svhn.anchors import box_sizes, k_means
+from yolov3.smol_svhn.dataset import DigitDataset, move, read_split, stretch
+
+ORDER = ["height", "label", "left", "top", "width"]
+
+
+def write_struct(path, images):
+    """As MATLAB has it: images is a list of (name, [(height, label, left, top, width), ...])."""
+    with h5py.File(path, "w") as file:
+        refs = file.create_group("#refs#")
+        names, boxes = [], []
+        for n, (name, digits) in enumerate(images):
+            letters = np.array([[ord(letter)] for letter in name], np.uint16)
+            names.append([refs.create_dataset(f"a{n}", data=letters).ref])
+            group = refs.create_group(f"b{n}")
+            boxes.append([group.ref])
+            for k, key in enumerate(ORDER):
+                if len(digits) == 1:
+                    group[key] = np.array([[digits[0][k]]], float)
+                else:
+                    ones = [[refs.create_dataset(f"c{n}{key}{i}", data=np.array([[digit[k]]], float)).ref]
+                            for i, digit in enumerate(digits)]
+                    group.create_dataset(key, data=ones, dtype=h5py.ref_dtype)
+        file.create_dataset("digitStruct/name", data=names, dtype=h5py.ref_dtype)
+        file.create_dataset("digitStruct/bbox", data=boxes, dtype=h5py.ref_dtype)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """2.png, 80 x 40, with 1, 0 (label 10) and 7; 1.png, 20 x 30, with a 9 alone. In the file's order, not by name."""
+    Image.new("RGB", (80, 40)).save(tmp_path / "2.png")
+    Image.new("RGB", (20, 30)).save(tmp_path / "1.png")
+    write_struct(tmp_path / "digitStruct.mat", [
+        ("2.png", [(20, 1, 10, 5, 6), (22, 10, 20, 6, 12), (30, 7, 70, 25, 20)]), ("1.png", [(24, 9, -2, 0, 12)])])
+    return tmp_path
+
+
+def test_digit_struct_by_hand(folder):
+    # Corners left, top, left + width, top + height; the 7 hangs over to 90 and 55 and ends at 80 and 40, the 9 begins
+    # at -2 and is cut to 0. Label 10 is the digit 0.
+    first, second = read_split(folder)
+    assert (first.image, first.width, first.height) == (folder / "2.png", 80, 40)
+    assert first.labels.tolist() == [1, 0, 7] and first.labels.dtype == np.int64
+    assert first.boxes.tolist() == [[10, 5, 16, 25], [20, 6, 32, 28], [70, 25, 80, 40]]
+    assert (second.image, second.width, second.height) == (folder / "1.png", 20, 30)
+    assert second.labels.tolist() == [9] and second.boxes.tolist() == [[0, 0, 10, 24]]
+    assert first.difficult.tolist() == [False] * 3 and second.difficult.tolist() == [False]
+
+
+def test_a_box_wholly_outside_is_named_and_left_out(folder, capsys):
+    write_struct(folder / "digitStruct.mat", [("2.png", [(20, 1, 80, 5, 6), (20, 2, 10, 5, 6)]),
+                                              ("1.png", [(24, 9, 3, 5, 0)])])
+    first, second = read_split(folder)
+    assert first.labels.tolist() == [2] and first.boxes.tolist() == [[10, 5, 16, 25]]
+    assert second.boxes.shape == (0, 4) and second.labels.shape == (0,)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 2 and "digitStruct.mat: 2.png has 1 boxes without an area" in printed[0]
+
+
+def test_what_is_wrong_is_one_line(folder):
+    struct = folder / "digitStruct.mat"
+    with pytest.raises(InputError, match="nowhere/digitStruct.mat: no such file"):
+        read_split(folder / "nowhere")
+    write_struct(struct, [("3.png", [(20, 1, 10, 5, 6)])])
+    with pytest.raises(InputError, match="digitStruct.mat: names 3.png, but there is no .*3.png"):
+        read_split(folder)
+    for label in (0, 11, 2.5):
+        write_struct(struct, [("1.png", [(20, label, 1, 5, 6), (20, 2, 1, 5, 6)])])
+        with pytest.raises(InputError, match="digitStruct.mat: 1.png has a label that is not 1 to 10"):
+            read_split(folder)
+    with h5py.File(struct, "a") as file:
+        del file["#refs#/b0/width"]
+    with pytest.raises(InputError, match="digitStruct.mat: not the digitStruct of SVHN"):
+        read_split(folder)
+    with h5py.File(struct, "w") as file:
+        file["digitStruct/name"] = [[1.0]]
+    with pytest.raises(InputError, match="digitStruct.mat: not the digitStruct of SVHN"):
+        read_split(folder)
+    struct.write_bytes(b"MATLAB 5.0 MAT-file")
+    with pytest.raises(InputError, match="digitStruct.mat: not the digitStruct of SVHN") as error:
+        read_split(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_targets_are_fractions_of_the_stretched_image(folder):
+    # 80 x 40: the 0 has corners 20, 6, 32, 28: centre (26 / 80, 17 / 40) = (.325, .425), size (12 / 80, 22 / 40).
+    image, targets = DigitDataset(read_split(folder), 32)[0]
+    assert image.shape == (3, 32, 32) and targets.shape == (3, 5)
+    assert targets[1].tolist() == pytest.approx([0, 0.325, 0.425, 0.15, 0.55])
+
+
+def test_stretching_averages_what_a_pixel_covers():
+    # 4 x 2 to 2 x 2: columns in pairs. 8 x 2 to 2 x 2: in fours, (80 + 0 + 0 + 0) / 4 = 20. (The usual bilinear looks
+    # at the middle two of the four, and would say 0.)
+    image = np.repeat(np.array([[[0], [100], [200], [40]], [[8], [8], [0], [0]]], np.uint8), 3, 2)
+    assert stretch(image, 2)[..., 0].tolist() == [[50, 120], [8, 0]]
+    wide = np.repeat(np.array([[[80], [0], [0], [0], [0], [0], [0], [0]]] * 2, np.uint8), 3, 2)
+    assert stretch(wide, 2)[..., 0].tolist() == [[20, 0], [20, 0]]
+
+
+def test_moving_by_hand(folder):
+    # One pixel right, two up, in 4 x 4: row 0 becomes the old row 2, column 1 the old column 0, and so does column 0.
+    image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1).repeat(3, 2)
+    moved, boxes = move(image, np.array([[0.5, 0.25, 1, 0.75], [0, 0, 0.25, 0.5]]), 1, -2)
+    assert moved[..., 0].tolist() == [[8, 8, 9, 10], [12, 12, 13, 14], [12, 12, 13, 14], [12, 12, 13, 14]]
+    assert boxes.tolist() == [[0.75, 0, 1, 0.25], [0.25, 0, 0.5, 0]]     # the second is gone: nothing of it is left
+
+
+def test_the_sample_is_moved_by_a_pixel(folder):
+    # Centre (.325, .425) of the 0: a pixel is 1 / 32.
+    dataset = DigitDataset(read_split(folder), 32, augment=True)
+    centres = torch.stack([dataset[0, n][1][1, 1:3] for n in range(60)])
+    steps = (centres - torch.tensor([0.325, 0.425])) * 32
+    assert (steps - steps.round()).abs().max() < 1e-4 and len(steps.round().unique(dim=0)) == 9
+
+
+def test_the_jitter_is_seldom_and_leaves_the_boxes(folder, monkeypatch):
+    # Of 400 draws about 20 are changed (a deviation of 4.4), and the same draw is the same picture.
+    monkeypatch.setattr(dataset_file, "SHIFT", 0)
+    Image.new("RGB", (80, 40), (120, 60, 200)).save(folder / "2.png")
+    annotations = read_split(folder)
+    plain, targets = DigitDataset(annotations, 32)[0]
+    dataset = DigitDataset(annotations, 32, augment=True)
+    items = [dataset[0, (3, n)] for n in range(400)]
+    changed = [n for n, (image, _) in enumerate(items) if not image.equal(plain)]
+    assert 5 < len(changed) < 40 and all(drawn.equal(targets) for _, drawn in items)
+    assert dataset[0, (3, changed[0])][0].equal(items[changed[0]][0])
+
+
+def test_a_batch_with_an_image_without_digits(folder):
+    write_struct(folder / "digitStruct.mat", [("1.png", [(24, 9, 30, 5, 6)]), ("2.png", [(20, 1, 10, 5, 6)])])
+    dataset = DigitDataset(read_split(folder), 32, augment=True)
+    images, targets = collate([dataset[0, 1], dataset[1, 2]])
+    assert images.shape == (2, 3, 32, 32) and targets[:, :2].tolist() == [[1, 1]]
+
+
+def test_k_means_by_hand(folder):
+    # Fractions of the images: 6/80 x 20/40, 12/80 x 22/40, 10/80 x 15/40, 10/20 x 24/30.
+    sizes = box_sizes(read_split(folder))
+    assert sizes.flatten().tolist() == pytest.approx([0.075, 0.5, 0.15, 0.55, 0.125, 0.375, 0.5, 0.8])
+    # Two heaps of three: the medians of their widths and of their heights, the larger first.
+    heaps = torch.tensor([[0.1, 0.5], [0.11, 0.46], [0.12, 0.48], [0.3, 0.9], [0.2, 0.7], [0.22, 0.8]])
+    assert k_means(heaps, 2).flatten().tolist() == pytest.approx([0.22, 0.8, 0.11, 0.48])
+    with pytest.raises(InputError, match="7 anchors want 7 boxes of different sizes; TRAIN has 6"):
+        k_means(heaps, 7)

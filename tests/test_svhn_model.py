@@ -1,0 +1,186 @@
+"""The network of smol.json layer by layer; what makes no network is one line; anchors in pixels; a head's routes."""
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn as nn
+
+from shared.errors import InputError
+from shared.layers import count_operations
+from shared.paths import ROOT
+from yolov3.loss import yolov3_loss
+from yolov3.model import YOLOv3, decode
+from yolov3.smol_svhn.model import CONFIG, SmolYOLOv3, read_config
+
+
+@pytest.fixture
+def config():
+    return read_config(CONFIG)
+
+
+@pytest.mark.parametrize("height, width", [(32, 32), (48, 64)])
+def test_output_shapes(config, height, width):
+    network = SmolYOLOv3(config).eval()
+    with torch.no_grad():
+        heads = network(torch.zeros(2, 3, height, width))
+    assert [tuple(head.shape) for head in heads] == [(2, 1, height // s, width // s, 15) for s in (8, 4)]
+
+
+def test_anchors_become_pixels_and_strides_are_the_stages(config):
+    # .15 32 = 4.8, .73 32 = 23.36, .1 32 = 3.2, .46 32 = 14.72. Three Downsamples: the last stage has stride 8.
+    network = SmolYOLOv3(config)
+    assert [len(a) for a in network.anchors] == [1, 1]
+    assert network.anchors[0][0] == pytest.approx((4.8, 23.36)) and network.anchors[1][0] == pytest.approx((3.2, 14.72))
+    assert network.strides == [8, 4]
+
+
+def test_the_parameters_by_hand(config):
+    # A ConvBlock of i to o channels, k x k, has i o k k + 2 o.
+    def conv(i, o, k):
+        return i * o * k * k + 2 * o
+    residual = [conv(c, c // 2, 1) + conv(c // 2, c, 3) for c in (16, 32)]                       # 1,328  5,216
+    backbone = conv(3, 16, 3) + 2 * residual[0] + conv(16, 32, 3) + 4 * residual[1] + conv(32, 64, 3)
+    assert backbone == 464 + 2656 + 4672 + 20_864 + 18_560 == 47_216
+    head8 = 3 * conv(64, 32, 1) + 2 * conv(32, 64, 3) + conv(32, 64, 3) + 64 * 15 + 15
+    head4 = conv(32 + 16, 16, 1) + 2 * conv(32, 16, 1) + 2 * conv(16, 32, 3) + conv(16, 32, 3) + 32 * 15 + 15
+    assert (head8, head4, conv(32, 16, 1)) == (62_991, 16_399, 544)
+    parameters = sum(p.numel() for p in SmolYOLOv3(config).parameters())
+    assert parameters == backbone + head8 + head4 + 544 == 127_150
+
+
+def test_the_layers_in_the_order_of_the_file(config):
+    expected = [(16, 3, 2), (8, 1, 1), (16, 3, 1), (8, 1, 1), (16, 3, 1),
+                (32, 3, 2), *[(16, 1, 1), (32, 3, 1)] * 4, (64, 3, 2),
+                (32, 1, 1), (64, 3, 1), (32, 1, 1), (64, 3, 1), (32, 1, 1), (64, 3, 1), (15, 1, 1),
+                (16, 1, 1), (16, 1, 1), (32, 3, 1), (16, 1, 1), (32, 3, 1), (16, 1, 1), (32, 3, 1), (15, 1, 1)]
+    layers = [row[1] for row in count_operations(SmolYOLOv3(config), 32, 32) if isinstance(row[1], nn.Conv2d)]
+    assert [(layer.out_channels, layer.kernel_size[0], layer.stride[0]) for layer in layers] == expected
+
+
+def test_with_darknet53s_channels_it_has_the_papers_pyramid(tmp_path):
+    # Everything but the first convolution of 32 channels: the second one starts from the image here.
+    layers, before = [], 3
+    for channels, blocks in [(64, 1), (128, 2), (256, 8), (512, 8), (1024, 4)]:
+        layers += [{"Downsample": {"in_channels": before, "out_channels": channels}},
+                   {"ResidualBlock": {"num_blocks": blocks, "channels": channels}}]
+        before = channels
+    path = tmp_path / "darknet53.json"
+    path.write_text(json.dumps({"num_classes": 80, "image_size": 416, "backbone_layers": layers,
+                                "anchors": [[0.9, 0.8 - n / 20] for n in range(9)], "num_anchors_per_scale": 3,
+                                "num_detection_layers": 3}))
+    network = SmolYOLOv3(read_config(path))
+    shapes = [sorted(tuple(p.shape) for p in part.parameters()) for part in (network, YOLOv3(80))]
+    stem = [(32, 3, 3, 3), (32,), (32,), (64, 32, 3, 3)]
+    assert sorted(shapes[0] + stem) == sorted(shapes[1] + [(64, 3, 3, 3)])
+    assert network.strides == [32, 16, 8] and [len(a) for a in network.anchors] == [3, 3, 3]
+    assert network.anchors[1][0] == pytest.approx((0.9 * 416, 0.65 * 416))
+
+
+def test_the_routes_of_the_head(config):
+    network, seen = SmolYOLOv3(config).eval(), {}
+    layers = {"stage4": network.backbone[1], "stage8": network.backbone[2], "set8": network.sets[0],
+              "up4": network.ups[0], "set4": network.sets[1]}
+    hooks = [layer.register_forward_hook(lambda layer, inputs, output, name=name:
+                                         seen.update({name: (inputs[0], output)})) for name, layer in layers.items()]
+    with torch.no_grad():
+        network(torch.rand(1, 3, 32, 32))
+    for hook in hooks:
+        hook.remove()
+    assert seen["set8"][0].equal(seen["stage8"][1]) and seen["up4"][0].equal(seen["set8"][1])
+    assert seen["set4"][0][:, :16].equal(seen["up4"][1]) and seen["set4"][0][:, 16:].equal(seen["stage4"][1])
+
+
+def test_the_channels_of_a_head_are_anchor_by_anchor(config):
+    config.update(num_anchors_per_scale=2, anchors=[[0.5, 0.5], [0.4, 0.4], [0.3, 0.3], [0.2, 0.2]])
+    network, raw = SmolYOLOv3(config).eval(), []
+    network.detects[0].register_forward_hook(lambda layer, inputs, output: raw.append(output))
+    with torch.no_grad():
+        head = network(torch.rand(1, 3, 32, 32))[0]
+    assert head.shape == (1, 2, 4, 4, 15)
+    for anchor, k, row, col in [(0, 0, 0, 0), (0, 14, 1, 2), (1, 3, 3, 1)]:
+        assert head[0, anchor, row, col, k] == raw[0][0, anchor * 15 + k, row, col]
+
+
+def test_yolov3s_loss_and_decode_take_its_anchors(config):
+    # A digit of exactly the second anchor in the middle of row 2, column 5 of the 8 x 8 cells. Against zeros: xy is
+    # (2 - .046) 2 log 2, wh 0, object log 2, the other 64 + 16 - 1 predictors log 2 each, the 10 classes log 2 each.
+    # Decoded, the same predictor's box is the digit's.
+    network = SmolYOLOv3(config)
+    zeros = [torch.zeros(1, 1, 4, 4, 15), torch.zeros(1, 1, 8, 8, 15)]
+    loss = yolov3_loss(zeros, torch.tensor([[0, 7, 5.5 / 8, 2.5 / 8, 0.1, 0.46]]), network.anchors, network.strides)
+    log2 = torch.tensor(2.0).log().item()
+    boxes, _ = decode(zeros, network.anchors, network.strides)
+    assert boxes.shape == (1, 16 + 64, 4)
+    box = [0.6875 - 0.05, 0.3125 - 0.23, 0.6875 + 0.05, 0.3125 + 0.23]
+    assert boxes[0, 16 + 2 * 8 + 5].tolist() == pytest.approx(box)
+    assert loss["xy"].item() == pytest.approx(1.954 * 2 * log2) and loss["wh"].item() == pytest.approx(0, abs=1e-10)
+    assert loss["object"].item() == pytest.approx(log2) and loss["class"].item() == pytest.approx(10 * log2)
+    # Zeros are the anchors themselves in every cell. Ignored beside the responsible one: who overlaps by more than .5.
+    # On the 8 x 8 cells the upper and the lower neighbour (moved by .125 of .46: .335 / .585 = .57), on the 4 x 4 none.
+    assert loss["no_object"].item() == pytest.approx((80 - 1 - 2) * log2)
+
+
+def change(config, path, value):
+    """Sets config[a][b].. to the value; a value of None takes the key away."""
+    *way, last = path
+    for step in way:
+        config = config[step]
+    if value is None:
+        del config[last]
+    else:
+        config[last] = value
+
+
+@pytest.mark.parametrize("path, value, message", [
+    (["num_classes"], None, "the file lacks num_classes"),
+    (["anchors"], None, "the file lacks anchors"),
+    (["achors"], [], "the file has an unknown key, achors"),
+    (["image_size"], "32", "image_size has to be a whole number above 0, not '32'"),
+    (["num_classes"], True, "num_classes has to be a whole number above 0, not True"),
+    (["image_size"], 36, "image_size 36 cannot be halved by 3 Downsamples"),
+    (["num_detection_layers"], 4, "num_detection_layers 4 is more than the 3 Downsamples"),
+    (["num_detection_layers"], 3, "num_anchors_per_scale x num_detection_layers = 3, not 2"),
+    (["num_anchors_per_scale"], 2, "num_anchors_per_scale x num_detection_layers = 4, not 2"),
+    (["anchors"], 5, "anchors has to be a list of num_anchors_per_scale x num_detection_layers = 2"),
+    (["anchors"], [[0.1, 0.46], [0.15, 0.73]], "anchors\\[1\\] is larger than the one before it"),
+    (["anchors", 1], [0.1], "anchors\\[1\\] has to be a width and a height above 0, at most 1"),
+    (["anchors", 0], [15, 73], "anchors\\[0\\] has to be a width and a height above 0, at most 1"),
+    (["backbone_layers"], {}, "backbone_layers has to be a list"),
+    (["backbone_layers", 2, "Downsample", "in_channels"], 24,
+     "backbone_layers\\[2\\] Downsample takes 24 channels, but the layer before it gives 16"),
+    (["backbone_layers", 3, "ResidualBlock", "channels"], 16, "backbone_layers\\[3\\] ResidualBlock takes 16 channels"),
+    (["backbone_layers", 0, "Downsample", "in_channels"], 1, "takes 1 channels, but the layer before it gives 3"),
+    (["backbone_layers", 4, "Downsample", "out_channels"], 66, "out_channels 66 cannot be halved twice"),
+    (["backbone_layers", 1, "ResidualBlock", "num_blocks"], None,
+     "backbone_layers\\[1\\] ResidualBlock lacks num_blocks"),
+    (["backbone_layers", 1, "ResidualBlock", "num_blocks"], 0, "num_blocks has to be a whole number above 0, not 0"),
+    (["backbone_layers", 1], {"Residual": {}}, "backbone_layers\\[1\\] has to be one Downsample or ResidualBlock"),
+    (["backbone_layers", 1], "Downsample", "backbone_layers\\[1\\] has to be one Downsample or ResidualBlock"),
+    (["backbone_layers", 1, "ResidualBlock"], 3, "backbone_layers\\[1\\] ResidualBlock has to be an object with"),
+    (["backbone_layers", 0], {"ResidualBlock": {"num_blocks": 1, "channels": 3}}, "before the first Downsample"),
+])
+def test_a_wrong_json_is_one_line(config, tmp_path, path, value, message):
+    change(config, path, value)
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps(config))
+    with pytest.raises(InputError, match="wrong.json: .*" + message) as error:
+        read_config(wrong)
+    assert "\n" not in str(error.value)
+
+
+def test_no_json_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="none.json: no such file"):
+        read_config(tmp_path / "none.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(InputError, match="broken.json: not JSON"):
+        read_config(tmp_path / "broken.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(InputError, match="list.json: the file has to be an object with num_classes"):
+        read_config(tmp_path / "list.json")
+
+
+def test_the_table_is_printed():
+    result = subprocess.run([sys.executable, "-m", "yolov3.smol_svhn.model"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0 and "in all, at 32 x 32" in result.stdout and "127,150" in result.stdout
