@@ -53,15 +53,17 @@ def read_header(path, expected):
     raise InputError(f"{path}: not the weights of this network, or not whole: {found}, expected {counts}")
 
 
-def read_weights(path, shapes):
+def read_weights(path, shapes, behind=0):
     """
     shapes   of the tensors that the file has to hold, in its order; those of two dimensions are matrices (out, in)
+    behind   so many numbers may follow that are not asked for: of a classifier's last layer, where the rest is wanted
     returns  the tensors: windows on the file, to be copied from; and the number of images seen
     raises   InputError as read_header
     """
     counts = [math.prod(shape) for shape in shapes]
-    _, length, seen, transposed = read_header(path, {"this network": sum(counts)})
-    numbers = torch.from_numpy(np.memmap(path, "<f4", mode="c", offset=length))
+    whole = {"this network": sum(counts), "this network and a classifier": sum(counts) + behind}
+    _, length, seen, transposed = read_header(path, whole if behind else {"this network": sum(counts)})
+    numbers = torch.from_numpy(np.memmap(path, "<f4", mode="c", offset=length, shape=sum(counts)))
     windows = [window.view(shape[::-1]).T if transposed and len(shape) == 2 else window.view(shape)
                for window, shape in zip(numbers.split(counts), shapes)]
     return windows, seen

@@ -155,3 +155,10 @@ def test_a_backbone_of_darknet_with_batchnorm_is_folded(tmp_path, monkeypatch):
     with torch.no_grad():
         expected = with_norm(images)
         assert torch.allclose(network.backbone(images), expected, atol=1e-4 * expected.abs().max())
+
+    # extraction.weights, the whole classifier, has 1,025,000 numbers more.
+    with open(tmp_path / "extraction.conv.weights", "ab") as file:
+        file.write(bytes(4 * 1_025_000))
+    again = YOLOv1(20, grid=1).backbone
+    load_darknet_weights(again, tmp_path / "extraction.conv.weights")
+    assert all(a.equal(b) for a, b in zip(again.parameters(), network.backbone.parameters()))

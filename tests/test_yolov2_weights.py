@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 from PIL import Image
 
+import yolov2.darknet19_model as darknet19_model
 import yolov2.detect as detect
 import yolov2.evaluate as evaluate
 import yolov2.train as train
@@ -14,6 +15,7 @@ from shared.checkpoint import load_checkpoint, save_checkpoint
 from shared.coco import CLASSES as COCO_CLASSES
 from shared.errors import InputError
 from shared.voc import CLASSES as VOC_CLASSES
+from yolov2.darknet19_model import Darknet19
 from yolov2.dataset import TEST
 from yolov2.model import ANCHORS, COCO_ANCHORS, YOLOv2, darknet_order, load_darknet_weights, save_darknet_weights
 from yolov2.tiny_model import ANCHORS as TINY_ANCHORS
@@ -86,6 +88,17 @@ def test_a_backbone_alone(tmp_path):
     assert all(p.equal(old) for p, old in zip(network.detect32.parameters(), before))
     with pytest.raises(InputError, match="tiny.conv.13: not the weights of this network"):
         load_darknet_weights(network, tmp_path / "tiny.conv.13")
+
+
+def test_a_backbone_out_of_a_whole_classifier(tmp_path):
+    # darknet19.weights is darknet19_448.conv.23 and 1,025,000 numbers more.
+    classifier, network = Darknet19(1000), YOLOv2(2)
+    darknet19_model.save_darknet_weights(classifier, tmp_path / "darknet19.weights")
+    load_darknet_weights(network.backbone, tmp_path / "darknet19.weights")
+    for key, value in network.backbone.state_dict().items():
+        assert value.equal(classifier.state_dict()[key]), key
+    with pytest.raises(InputError, match="darknet19.weights: not the weights of this network"):
+        load_darknet_weights(network, tmp_path / "darknet19.weights")
 
 
 # ---- detectors

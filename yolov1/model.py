@@ -159,8 +159,11 @@ def load_darknet_weights(model, path):
     folded = {id(layer.conv.bias) for layer in model.modules() if isinstance(layer, ConvBlock) and layer.bn is None}
     shapes = {"this network": [tensor.shape for tensor in tensors],             # four vectors in the place of a bias:
               "with BatchNorm": [tensor.shape for tensor in tensors for _ in range(4 if id(tensor) in folded else 1)]}
-    kind, *_ = read_header(path, {kind: sum(map(math.prod, each)) for kind, each in shapes.items()})
-    windows, seen = read_weights(path, shapes[kind])
+    counts = {kind: sum(map(math.prod, each)) for kind, each in shapes.items()}
+    classifier = 1000 + 1000 * 1024 if isinstance(model, Backbone) else 0    # ImageNet's: may follow, and is not read
+    and_classifier = {f"{kind} and a classifier": count + classifier for kind, count in counts.items() if classifier}
+    kind = read_header(path, counts | and_classifier)[0].removesuffix(" and a classifier")
+    windows, seen = read_weights(path, shapes[kind], classifier)
     if kind == "with BatchNorm":
         rest = iter(windows)
         windows = (window for bias in tensors[::2] for window in             # for each bias and its weights

@@ -170,7 +170,8 @@ def darknet_order(model):
 def load_darknet_weights(model, path):
     """Copies a .weights file into the model: the whole network, or its backbone alone. Returns the images seen."""
     tensors = list(darknet_order(model))
-    windows, seen = read_weights(path, [tensor.shape for tensor in tensors])
+    classifier = 1000 + 1000 * 1024 if isinstance(model, Backbone) else 0    # ImageNet's: may follow, and is not read
+    windows, seen = read_weights(path, [tensor.shape for tensor in tensors], classifier)
     for tensor, window in zip(tensors, windows):
         tensor.copy_(window)
     return seen
