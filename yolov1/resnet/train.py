@@ -53,14 +53,14 @@ SEED = 0
 # The sample's values                 for VOC
 TRAIN = [(VOC / "VOC2007", "train")]  # [(VOC / "VOC2012", "trainval")]
 TEST = [(VOC / "VOC2007", "val")]     # [(VOC / "VOC2007", "test")]
-MAX_STEPS = 120                       # 18,000: 100 epochs of 11,540 images
+MAX_STEPS = 150                       # 18,000: 100 epochs of 11,540 images
 BATCH_SIZE = 8                        # 64: images per optimizer step, over all GPUs
 SUBDIVISIONS = 1                      # the parts in which a batch goes through the network, for memory
 SIZE = 256                            # 448: 64 pixels for each of 7 x 7 cells
-AUGMENT = False                       # True; 120 steps suffice for 16 images, not for all their variations
+AUGMENT = False                       # True; 150 steps suffice for 16 images, not for all their variations
 LEARNING_RATE = 3e-4                  # 1e-4 with pretrained weights
 BURN_IN = 12                          # 1000 steps
-BATCHNORM_MOMENTUM = 0.1              # torchvision's; Darknet's .01 leaves the averages unfinished after 120 steps
+BATCHNORM_MOMENTUM = 0.1              # torchvision's; Darknet's .01 leaves the averages unfinished after 150 steps
 WEIGHT_DECAY = 5e-4                   # on the weights of convolutions
 ADAM_BETAS = (0.9, 0.95)              # (0.9, 0.999)
 
