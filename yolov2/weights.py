@@ -92,6 +92,8 @@ def main():
     out = Path(CHECKPOINT).with_suffix(".weights")
     if out == Path(CHECKPOINT):
         raise InputError(f"{CHECKPOINT}: is such a file already")
+    if state["network"] not in [name for name, *_ in FILES]:
+        raise InputError(f"{CHECKPOINT}: holds {state['network']}, which Darknet does not know")
     save_darknet_weights(network, out, seen=64 * state["step"])
     print(f"{out}: {state['network']}, {len(state['classes'])} classes, {out.stat().st_size:,} bytes")
 

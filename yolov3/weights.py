@@ -27,12 +27,13 @@ from shared.paths import RUNS
 from shared.voc import CLASSES as VOC_CLASSES
 from yolov3.dataset import CLASSES
 from yolov3.model import ANCHORS, YOLOv3, darknet_order, load_darknet_weights, save_darknet_weights
+from yolov3.resnext_coco.model import ResNeXtYOLOv3
 from yolov3.tiny_model import ANCHORS as TINY_ANCHORS
 from yolov3.tiny_model import YOLOv3Tiny
 
 CHECKPOINT = RUNS / "yolov3" / "last.pt"
 SIZE = 416         # of the input of a .weights file's network; or any that 32 divides: yolov3.cfg has 608 [darknet]
-NETWORKS = {"YOLOv3": YOLOv3, "YOLOv3Tiny": YOLOv3Tiny}
+NETWORKS = {"YOLOv3": YOLOv3, "YOLOv3Tiny": YOLOv3Tiny, "ResNeXtYOLOv3": ResNeXtYOLOv3}
 FILES = [          # network, anchors, classes of a .weights file: the first that is as long; your own go to the top.
                    # The anchors are the authors' as long as those in model.py and tiny_model.py are not edited
     ("YOLOv3", ANCHORS, COCO_CLASSES),            # yolov3.weights          [darknet] cfg/yolov3.cfg
@@ -90,6 +91,8 @@ def main():
     out = Path(CHECKPOINT).with_suffix(".weights")
     if out == Path(CHECKPOINT):
         raise InputError(f"{CHECKPOINT}: is such a file already")
+    if state["network"] not in [name for name, *_ in FILES]:
+        raise InputError(f"{CHECKPOINT}: holds {state['network']}, which Darknet does not know")
     save_darknet_weights(network, out, seen=64 * state["step"])
     print(f"{out}: {state['network']}, {len(state['classes'])} classes, {out.stat().st_size:,} bytes")
 
