@@ -80,7 +80,7 @@ def assignment():
 
 
 def main():
-    for name, draw, size in [("scene.jpg", draw_scene, (10.5, 5.1)), ("training.png", draw_training, (12, 4))]:
+    for name, draw, size in [("scene.jpg", draw_scene, (10.5, 5.0)), ("training.png", draw_training, (12, 4))]:
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots(1, 3))
         with written_whole(OUT / name) as temporary:
