@@ -5,8 +5,8 @@
         train/1.png 2.png ... digitStruct.mat           256 images
         test/1.png 2.png ... digitStruct.mat            64 images
 
-The photographs may be used for research only; these images by anybody. Each shows a number of 1 to 4 digits on a wall
-or a plate, turned a little and somewhat blurred, at times beside a piece of another digit that has no box.
+The photographs are for non-commercial use only; these images for anybody. Each shows a number of 1 to 4 digits on
+a wall or a plate, turned a little and somewhat blurred, at times beside a piece of another digit that has no box.
 
 digitStruct.mat is what MATLAB 7.3 writes, HDF5; yolov3/smol_svhn/dataset.py tells its structure. To keep it small,
 digits with the same value share the number that they refer to, and the file is in HDF5's newest version.

@@ -32,9 +32,9 @@ def count_operations(model, height, width):
 def print_layer_table(model, height, width):
     """Prints the rows of count_operations and their sums."""
     rows = count_operations(model, height, width)
-    print(f"{'layer':<28} {'kind':<12} {'output':<22} {'parameters':>12} {'BFLOPs':>8}")
+    print(f"{'layer':<30} {'kind':<12} {'output':<22} {'parameters':>12} {'BFLOPs':>8}")
     for name, layer, shape, parameters, operations in rows:
-        print(f"{name:<28} {type(layer).__name__:<12} {' x '.join(map(str, shape[1:])):<22} {parameters:>12,} "
+        print(f"{name:<30} {type(layer).__name__:<12} {' x '.join(map(str, shape[1:])):<22} {parameters:>12,} "
               f"{operations / 1e9:>8.3f}")
-    print(f"{'in all, at ' + str(width) + ' x ' + str(height):<64} {sum(r[3] for r in rows):>12,} "
+    print(f"{'in all, at ' + str(width) + ' x ' + str(height):<66} {sum(r[3] for r in rows):>12,} "
           f"{sum(r[4] for r in rows) / 1e9:>8.3f}")

@@ -140,7 +140,9 @@ def test_a_finished_or_another_training_is_left_alone(whole):
     result = start(whole, EPOCHS=2)
     assert result.returncode == 0 and "has done its 8 steps" in result.stdout
     larger = "c = train.read_config; train.read_config = lambda p: {**c(p), 'image_size': 64}"
-    for change, what in [(larger, "smol.json"), ("train.TRAIN = train.TEST", "TRAIN")]:
+    moved = "r = train.read_split\ndef read(folder):\n    images = r(folder)\n    images[0].boxes[0] += 1\n" \
+            "    return images\ntrain.read_split = read"                      # as many images, of the same names
+    for change, what in [(larger, "smol.json"), ("train.TRAIN = train.TEST", "TRAIN"), (moved, "TRAIN")]:
         result = start(whole, before=change, EPOCHS=3)
         assert result.returncode != 0 and f"trained with another {what}" in result.stderr
         assert "Traceback" not in result.stderr

@@ -5,8 +5,8 @@ here, before the network has seen the images.
 Paper   "YOLOv3: An Incremental Improvement", sections 2.1 and 2.3, for who is responsible and who is ignored; "SSD:
         Single Shot MultiBox Detector", Liu et al., 2015 (arXiv:1512.02325), section 2.2, for the photometric
         distortion.
-Source  The distortion's ranges are those of torchvision's RandomPhotometricDistort, which are SSD's, but for its last
-        part, which changes the colours' places.
+Source  Its ranges and probabilities are the defaults of torchvision's RandomPhotometricDistort, modelled on SSD's code;
+        the order is fixed here, and its last part, which swaps the channels, is left out.
 
 Every one of the L = 3 (19^2 + 38^2 + 76^2) = 22,743 predictors of a 608 x 608 input has an anchor box: its anchor's
 p_w x p_h pixels round the centre of its cell. For each image, with the predictors in the order of the heads (stride 32
@@ -20,11 +20,12 @@ first), then anchor, row, column:
                             q = log(w / p_w), r = log(h / p_h), w x h being the object's pixels
     classification_label    of the responsible: 1 for each class that it has to name
 
-Gained by this: the loss is four lines over tensors of fixed shape; the labels are made by the processes that load the
-images, not by the GPU, and can be looked at before there is a network. Lost: what is ignored does not follow the
-network. A predictor that has learned to fit an object which another one answers for, as yolov3/loss.py sees in its
-predicted box, is punished for it wherever its anchor box overlaps the object by .5 or less; and one whose anchor box
-overlaps more is never told that it is wrong.
+Section 2.1 says just this, of "priors"; Darknet, and yolov3/loss.py, ask what the predicted box overlaps instead.
+Gained: the loss is two masks and five lines; the labels are made by the processes that load the images, not by the GPU,
+and can be looked at before there is a network. Lost: an image at 608 brings 2.2 MB of labels, half its own size; and
+what is ignored does not follow the network. A predictor whose box has come to fit an object that another one answers
+for, which yolov3/loss.py sees, is punished for it wherever its anchor box overlaps the object by .5 or less; and one
+whose anchor box overlaps more is never told that it is wrong.
 
     python yolov3/resnext_coco/dataset.py     writes runs/yolov3_resnext/augmented.png: training images as the network
                                               sees them, with their boxes
@@ -91,7 +92,7 @@ class DetectionDataset(torch.utils.data.Dataset):
         image, easy = read_image(annotation.image), ~annotation.difficult
         boxes, labels = annotation.boxes[easy], annotation.labels[easy]      # (n, 4) in pixels of the image, (n,)
         if image.shape[:2] != (annotation.height, annotation.width):
-            raise InputError(f"{annotation.image}: its pixels are not as wide and high as its header says")
+            raise InputError(f"{annotation.image}: its pixels are not as wide and high as its annotations say")
         if self.transform:
             rng = np.random.default_rng(seed)
             for transform in self.transform.transforms:                      # one seed for all would tie them together
@@ -160,7 +161,7 @@ def assign(targets, count, height, width, num_classes):
     return coordinates_label, classification_label, gt_boxes_label, gt_and_neg_boxes_label
 
 
-def collate(items, num_classes=len(CLASSES)):
+def collate(items, num_classes):
     """A list of (image, targets) -> images (B, 3, H, W) float 0..1, and the four labels that assign returns."""
     images = torch.stack([image for image, _ in items])                      # (B, 3, H, W)
     targets = torch.cat([F.pad(targets, (1, 0), value=n) for n, (_, targets) in enumerate(items)])

@@ -3,26 +3,26 @@ The loss of YOLOv3 on a ResNeXt: YOLOv3's, on labels that yolov3/resnext_coco/da
 
 Paper   "YOLOv3: An Incremental Improvement", section 2.1: "sum of squared error loss" for the box, logistic regression
         for the objectness, and 2.2: binary cross-entropy for the classes.
-Source  The weight 5 is YOLOv1's, equation (3). The rest is ours.
+Source  The weight 5 is YOLOv1's, equation (3). The assignment is the paper's (dataset.py); the rest is ours.
 
 For one image, summed over the predictors that gt_boxes_label calls responsible and those that gt_and_neg_boxes_label
 leaves beside them, background, with x, y, q, r of coordinates_label and BCE as in yolov3/loss.py:
 
-    xy         5 sum_responsible (sigmoid(t_x) - x)^2 + (sigmoid(t_y) - y)^2
-    wh         5 sum_responsible (t_w - q)^2 + (t_h - r)^2
+    xy         5 sum_responsible [ (sigmoid(t_x) - x)^2 + (sigmoid(t_y) - y)^2 ]
+    wh         5 sum_responsible [ (t_w - q)^2 + (t_h - r)^2 ]
     object       sum_responsible BCE(t_o, 1)
     no_object    sum_background  BCE(t_o, 0)
     class        sum_responsible sum_k BCE(score_k, 1 if the object is of class k else 0)
 
 The paper compares t_x itself, whose target is infinite on the border of a cell; here its sigmoid, the encoded offset.
 
-The run that inspired this folder reached 15.8 AP and 27.4 AP50 on COCO, the paper's YOLOv3 33.0 and 57.9 (Table 3).
-Likely reasons, none of them tried: labels that do not follow the network (dataset.py says what is lost by that); no
-random scale, place or crop, and one input size; squares of a sigmoid for x, y, whose gradient vanishes where that of
-BCE does not; no 2 - w h for small boxes; and far fewer passes over the data than Darknet's 273.
+The run that inspired this folder reached 15.8 AP and 27.4 AP50 on COCO, the paper's YOLOv3 33.0 and 57.9 on test-dev
+(Table 3). Likely reasons, none of them tried: labels that do not follow the network (dataset.py says what is lost by
+that); no random scale, place or crop, and one input size; squares of a sigmoid for x, y, whose gradient vanishes where
+that of BCE does not; no 2 - w h for small boxes; and too few passes over the data, of which Darknet makes 273.
 
 What changed from yolov3/loss.py: the assignment has gone to dataset.py, and asks what anchor boxes overlap, not
-predicted ones; squares for x, y; a weight of 5 on the box instead of 2 - w h.
+predicted ones; squares for x, y; a weight of 5 on the box instead of 2 - w h, and no 1/2 before wh.
 
     python yolov3/resnext_coco/loss.py     prints the terms of the example that tests/test_yolov3_resnext.py works out
 """

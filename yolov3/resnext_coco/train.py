@@ -12,9 +12,9 @@ with random weights, on the 16 drawn images of the sample, on a CPU, in about 2 
 meant for COCO and have not been tried.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP), curves.png, detections/ (the same
-images at each evaluation: what is there above, what is found below), last.pt (the same command goes on from there) and
-best.pt (the highest AP on TEST). yolov3/evaluate.py and detect.py open these checkpoints: put their
-paths into CHECKPOINT there, and into DATA what is to be measured.
+images at each evaluation: of each what is there above, what is found below), last.pt (the same command goes on from
+there) and best.pt (the highest AP on TEST). yolov3/evaluate.py and detect.py open these checkpoints: set CHECKPOINT
+there, and for evaluate.py take COCO's three lines in yolov3/dataset.py.
 
 What changed from yolov3/train.py: the network and its weights from torchvision; labels instead of targets; AdamW; the
 gradients clipped; one input size; the pictures show the truth too.
@@ -25,7 +25,7 @@ import os
 import sys
 import zlib
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -47,16 +47,16 @@ from yolov3.resnext_coco.loss import resnext_loss
 from yolov3.resnext_coco.model import ResNeXtYOLOv3
 
 RUN = "yolov3_resnext"    # the folder in runs/; a new name begins a new training
-WEIGHTS = None            # random ones; or "DEFAULT": torchvision's, pretrained on ImageNet; downloaded once
+WEIGHTS = None            # random ones; for COCO "DEFAULT": torchvision's, pretrained on ImageNet; downloaded once
 SEED = 0
 
 # The sample's values     for COCO
-MAX_STEPS = 160           # 110,000: 30 epochs of 117,266 images
+MAX_STEPS = 160           # 110,000: 30 epochs of 118,287 images
 BATCH_SIZE = 8            # 32: images per optimizer step, over all GPUs
 SUBDIVISIONS = 1          # the parts in which a batch goes through the network, for memory
 SIZE = 128                # 608 [paper]
 AUGMENT = False           # True; 160 steps suffice for 16 images, not for all their variations
-LEARNING_RATE = 5e-4      # 2e-4; ours: 160 steps at that reach half as far
+LEARNING_RATE = 5e-4      # 2e-4; ours: 160 steps at 2e-4 reach half as far
 WARM_UP = 10              # 1,000 steps
 WEIGHT_DECAY = 0.01       # on the weights of convolutions only, not on BatchNorm's
 MAX_NORM = 2.0            # of all gradients together; longer ones are shortened to it
@@ -127,14 +127,12 @@ def evaluate(network, splits, folder, step, device):
         areas = np.concatenate([area(a.boxes) if a.areas is None else a.areas for a in annotations])         # (M,)
         ap = coco_ap(detections, truths, len(CLASSES), areas)
         measured |= {f"{kind} {name}": ap[kind] for kind in ("AP", "AP50")}
-        images = [read_image(a.image) for a in annotations[:PICTURES]]
-        for n, image in enumerate(images):
+        for n in range(min(PICTURES, len(annotations))):
+            image = read_image(annotations[n].image)
             there = np.insert(truths[truths[:, 0] == n, 1:6], 1, 1, axis=1)  # (M, 6)  with a score of 1
-            pictures.append(draw_boxes(image, there, CLASSES))
-        for n, image in enumerate(images):
-            found = detections[(detections[:, 0] == n) & (detections[:, 2] >= CONFIDENCE), 1:]
-            pictures.append(draw_boxes(image, found, CLASSES))
-    write_sheet(folder / "detections" / f"step_{step:06}.jpg", pictures, columns=len(images))
+            found = detections[(detections[:, 0] == n) & (detections[:, 2] >= CONFIDENCE), 1:]               # (D, 6)
+            pictures.append(np.concatenate([draw_boxes(image, rows, CLASSES) for rows in (there, found)]))
+    write_sheet(folder / "detections" / f"step_{step:06}.jpg", pictures, columns=PICTURES, cell=400)
     return measured
 
 
@@ -200,7 +198,7 @@ def main():
     model = nn.parallel.DistributedDataParallel(network, [device] if cuda else None) if ranks > 1 else network
     loader = iter(torch.utils.data.DataLoader(
         DetectionDataset(train, SIZE, AUGMENT), batch_sampler=batches(len(train), done + 1, rank, ranks),
-        num_workers=NUM_WORKERS, collate_fn=collate, pin_memory=cuda))
+        num_workers=NUM_WORKERS, collate_fn=partial(collate, num_classes=len(CLASSES)), pin_memory=cuda))
     bar = tqdm(range(done + 1, MAX_STEPS + 1), initial=done, total=MAX_STEPS, disable=rank > 0)
     for step in bar:
         # One optimizer step: the gradients of SUBDIVISIONS parts add up, those of all GPUs are averaged in the last.

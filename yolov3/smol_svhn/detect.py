@@ -27,10 +27,10 @@ from yolov3.smol_svhn.model import SmolYOLOv3
 
 CHECKPOINT = RUNS / "smol_svhn" / "last.pt"  # or best.pt: the highest AP50 on TEST
 SOURCE = SAMPLES / "svhn" / "test"           # an image, or a folder of images
-OUT = CHECKPOINT.parent / "detect"
+OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.5
 NMS_THRESHOLD = 0.45                         # [darknet]
-PICTURE = 320                                # an image smaller than this is enlarged by a whole number
+PICTURE = 320                                # pixels: smaller pictures are enlarged by a whole number, to this at most
 
 
 @torch.inference_mode()

@@ -16,8 +16,8 @@ Paper   "YOLOv3: An Incremental Improvement", sections 2.3 and 2.4, for the part
 A stage is a Downsample and the residual blocks behind it. The last stage has the coarsest head, the one before it the
 next: after three Downsamples the strides of two heads are 8 and 4. The first A anchors are the first head's. From head
 to head as in the paper (2.3): the five convolutions of a set halve the stage's channels; from there a 1 x 1 convolution
-halves them again, they are enlarged twice, and put before the channels of the stage above. With Darknet-53's channels
-and three heads this is the paper's pyramid.
+halves them again, they are upsampled to twice the size, and put before the channels of the stage above. With
+Darknet-53's channels and three heads this is the paper's pyramid.
 
 smol.json has 127,150 parameters, YOLOv3 61,949,149. Its image fills the input whatever its shape (dataset.py), so that
 fractions of the image are fractions of the input.

@@ -156,7 +156,7 @@ def main():
     optimizer = make_optimizer(network)
     done, best_ap = 0, -1.0
     fixed = {"config": config,                                               # what a run may not change
-             "train": [len(train), zlib.crc32(" ".join(a.image.name for a in train).encode())]}
+             "train": [len(train), zlib.crc32(b"".join(a.boxes.tobytes() for a in train))]}    # all names are 1.png ..
     if last.exists():
         state = load_checkpoint(last, "SmolYOLOv3")
         for what, key in [(CONFIG.name, "config"), ("TRAIN", "train")]:
