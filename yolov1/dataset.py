@@ -9,7 +9,7 @@ Source  How, is read off [darknet]: src/data.c (load_data_region), src/image.c (
 
 Training    Each of the four sides of the image moved in or out by up to 20 %, what lies outside filled with the pixels
             of the edge; the rest stretched to the square; the colours distorted; half of the time its mirror image.
-            The objects in random order: it is chance which of two keeps the cell that both claim.
+            The objects in random order: it is chance which of two keeps the cell that both claim [darknet].
 Evaluation  The whole image, stretched to the square. Boxes are fractions of the image's sides, and stay so.
 
 Difficult objects are not trained on [darknet]. The colours are the nearest that albumentations has: Darknet multiplies
@@ -25,6 +25,7 @@ instead of 224 x 224.
 """
 import os
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -42,7 +43,7 @@ from shared.voc import CLASSES as VOC_CLASSES
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
 import albumentations as A
 
-VOC = SAMPLES / "voc" / "VOCdevkit"   # or where your VOCdevkit lies
+VOC = Path(SAMPLES, "voc/VOCdevkit")  # or Path("where/your/VOCdevkit/lies")
 TRAIN = [(VOC / "VOC2007", "train")]  # [darknet] [(VOC / "VOC2007", "trainval"), (VOC / "VOC2012", "trainval")]
 TEST = [(VOC / "VOC2007", "val")]     # [darknet] [(VOC / "VOC2007", "test")]
 CLASSES = VOC_CLASSES

@@ -15,6 +15,7 @@ Evaluation  The square in the middle, scaled to the input.
 What changed from yolov1/dataset.py: one label for an image, and a cut out of it; no colours.
 """
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,8 +28,8 @@ from shared.imagenet import list_classes, read_names, read_split
 from shared.images import read_image
 from shared.paths import RUNS, SAMPLES
 
-IMAGENET = SAMPLES / "imagenet"   # or where your ImageNet lies
-TRAIN = IMAGENET / "train"        # a folder for each class; shared/imagenet.py says how to sort val
+IMAGENET = Path(SAMPLES, "imagenet")      # or Path("where/your/ImageNet/lies")
+TRAIN = IMAGENET / "train"                # a folder for each class; shared/imagenet.py says how to sort val
 VAL = IMAGENET / "val"
 NAMES = IMAGENET / "LOC_synset_mapping.txt"   # for pictures; it may be missing
 

@@ -1,7 +1,7 @@
 """
 Extraction: the classifier whose 20 first convolutions become YOLOv1's backbone.
 
-Paper   "You Only Look Once: Unified, Real-Time Object Detection", Redmon, Divvala, Girshick and Farhadi, 2016
+Paper   "You Only Look Once: Unified, Real-Time Object Detection", Redmon, Divvala, Girshick and Farhadi, 2015
         (arXiv:1506.02640), sections 2.1, 2.2 and Figure 3. The name is Darknet's.
 Source  Lines marked [darknet] are read off cfg/extraction.cfg and the C code of pjreddie/darknet at f6afaab.
 

@@ -25,11 +25,12 @@ The square roots. Equation (3) has sqrt(w) of a predicted w, which is NaN below 
 Darknet the network's own number is the root, r_w; its square is the width. So no root of an output is ever taken. A
 negative r_w means the box of the positive one, has its IOU, and is pulled through 0 to the positive root.
 
-The gradient, times the number of images, is -2 times Darknet's delta: there each square has a 1/2.
+The gradient, times the number of images, is -2 times Darknet's delta: there each square has a 1/2. So a learning rate
+of Darknet's is to be halved here, and its weight decay doubled.
 Where the paper, Darknet and this file differ:
 
-    twice    A second object in a cell is not learnt: the first in the list keeps it [darknet]. As here; in training
-             yolov1/dataset.py shuffles the list.
+    twice    A second object in a cell is not learnt: the first in the list keeps it [darknet]. As here;
+             yolov1/dataset.py shuffles the list when it augments.
     far off  Darknet looks for an RMSE below 20, and if both boxes are further away takes one that does not exist. Here
              the smaller.
     clamp    Darknet's fully connected layers later came to cut each delta to -1..1 on a GPU. Not here.

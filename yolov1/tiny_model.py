@@ -2,7 +2,7 @@
 The tiny YOLOv1 network: eight convolutions and one fully connected layer. For laptops.
 
 Source  cfg/yolov1-tiny.cfg of pjreddie/darknet at f6afaab [darknet], the network whose weights are published. It is not
-        the paper's Fast YOLO, of which section 2.2 says no more than that it has 9 convolutions and fewer filters: this
+        the paper's Fast YOLO, of which section 2.1 says no more than that it has 9 convolutions and fewer filters: this
         one has 8, with BatchNorm, which the paper does not have, and no hidden fully connected layer.
 
 What its numbers mean is as in yolov1/model.py; so are the functions that decode them and that read and write weights.
@@ -13,8 +13,8 @@ NETWORK in yolov1/train.py chooses it; detect.py and evaluate.py know it by the 
 Parameters 27,095,374 for VOC's 20 classes; 3.216 billion operations at 448 x 448, a thirteenth of YOLOv1's. On VOC 2007
 the paper has 52.7 mAP for Fast YOLO, 63.4 for YOLO.
 
-What changed from yolov1/model.py: a pooling instead of a stride of 2 at each halving; BatchNorm always; 256 channels
-and one fully connected layer at the end instead of 1024 and two.
+What changed from yolov1/model.py: all six halvings are poolings, where YOLOv1 has two strides of 2; BatchNorm always;
+256 channels and one fully connected layer at the end instead of 1024 and two.
 """
 from functools import partial
 

@@ -17,7 +17,8 @@ rate.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP and accuracies), curves.png, detections/
 (the same images at each evaluation), last.pt (the same command goes on from there) and best.pt (the highest AP50 on
-TEST). At the end it prints the ceiling that one object per cell sets (yolov1/evaluate.py says what that is).
+TEST). At the end it prints the ceiling that one object per cell sets (yolov1/evaluate.py says what that is). With several
+processes BatchNorm, where there is any, has statistics of each one's images; the averages kept are the first one's.
 
 What changed from the pretraining (section 2.2): four convolutions and two fully connected layers more, with random
 weights; an input twice as wide and high; another loss.
@@ -65,15 +66,16 @@ SIZE = 192                   # paper 448: 64 pixels for each of 7 x 7 cells
 AUGMENT = False              # paper True; ours: 180 steps suffice for 16 images, not for all their variations
 DROPOUT = 0.0                # paper .5; ours: what is to be learnt by heart within 180 steps must not be dropped
 OPTIMIZER = "adam"           # [darknet] "sgd"; ours: SGD at the authors' rate needs thousands of steps
-LEARNING_RATE = 6e-5         # paper 1e-3, rising to 1e-2; ours: Adam without BatchNorm; at 1e-4 the network answers
+LEARNING_RATE = 6e-5         # paper 1e-3, rising to 1e-2, for a loss of half squares [darknet]: 5e-4 for equation (3),
+                             # which has twice the gradient. ours: Adam without BatchNorm; at 1e-4 the network answers
                              # the same to every image for 100 steps, at 2e-4 for more than 150
 BURN_IN = 12                 # [darknet] 0
 SCHEDULE = "cosine"          # [darknet] "steps"; ours: a short run has to come to rest by itself
 STEPS = {200: 2.5, 400: 2, 600: 2, 20_000: 0.1, 30_000: 0.1}  # [darknet] at each the rate is multiplied by that;
                              # the paper's 75 and 30 epochs end at 19,396 and 27,154
-BATCHNORM_MOMENTUM = 0.1     # [darknet] .01, if yolov1/model.py's BATCH_NORM is on at all
+BATCHNORM_MOMENTUM = 0.1     # [darknet] .01; of YOLOv1Tiny, and of YOLOv1 if model.py's BATCH_NORM is on
 MOMENTUM = 0.9               # paper; SGD's
-WEIGHT_DECAY = 5e-4          # paper; on the weights of all layers, not on biases [darknet]
+WEIGHT_DECAY = 5e-4          # paper; beside 5e-4 above 1e-3; on the weights of all layers, not on biases [darknet]
 ADAM_BETAS = (0.9, 0.95)     # ours, as in the other versions
 
 EVALUATE_EVERY = 15          # epochs; 10 for VOC
@@ -191,7 +193,8 @@ def main():
         try:
             (load_backbone if Path(BACKBONE).suffix == ".pt" else load_darknet_weights)(network.backbone, BACKBONE)
         except InputError as error:
-            raise InputError(f"{error}; was it trained with another BATCH_NORM than {BATCH_NORM}?") from None
+            hint = f"; was it trained with another BATCH_NORM than {BATCH_NORM}?"
+            raise InputError(f"{error}" + hint * (NETWORK == "YOLOv1" and Path(BACKBONE).exists())) from None
     if START and not last.exists():
         fresh = start_from(START, network, CLASSES)
         if rank == 0:
@@ -200,7 +203,7 @@ def main():
     optimizer = make_optimizer(network)
     done, best_ap = 0, -1.0
     fixed = {"network": NETWORK, "classes": CLASSES, "boxes": BOXES, "size": SIZE,           # what a run may not change
-             "batch_norm": BATCH_NORM, "optimizer_name": OPTIMIZER,
+             "batch_norm": BATCH_NORM or NETWORK == "YOLOv1Tiny", "optimizer_name": OPTIMIZER,
              "train": [len(train), zlib.crc32(" ".join(a.image.name for a in train).encode())]}
     if last.exists():
         state = load_checkpoint(last, "YOLOv1", "YOLOv1Tiny")
@@ -219,7 +222,6 @@ def main():
             return
         load_weights(network, state["model"], last)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
-        torch.set_rng_state(state["random_state"])
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
         with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
@@ -237,6 +239,7 @@ def main():
     for step in bar:
         # One optimizer step: the gradients of SUBDIVISIONS parts add up, those of all GPUs are averaged in the last.
         model.train()
+        torch.manual_seed(SEED + step * ranks + rank)   # dropout: other masks in each process, the same after a resume
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         terms = torch.zeros(len(TERMS), device=device)
@@ -278,8 +281,7 @@ def main():
                     best_ap = measured["AP50 test"]
                     save_checkpoint(best, state)
             if saving:
-                save_checkpoint(last, {**state, "best_ap": best_ap, "optimizer": optimizer.state_dict(),
-                                       "random_state": torch.get_rng_state()})
+                save_checkpoint(last, {**state, "best_ap": best_ap, "optimizer": optimizer.state_dict()})
         if ranks > 1 and (evaluating or saving):
             dist.barrier()
     if rank == 0:

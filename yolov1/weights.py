@@ -34,7 +34,8 @@ from yolov1.tiny_model import YOLOv1Tiny
 
 CHECKPOINT = RUNS / "yolov1" / "last.pt"
 NETWORKS = {"YOLOv1": partial(YOLOv1, batch_norm=False), "YOLOv1Tiny": YOLOv1Tiny}
-FILES = [          # network, classes of a .weights file, with the paper's 7 x 7 cells and 2 boxes: the first as long
+FILES = [          # network, classes of a .weights file, with the paper's 7 x 7 cells and 2 boxes, as long as GRID and
+                   # BOXES of model.py are not edited: the first as long
     ("YOLOv1", VOC_CLASSES),         # yolo.weights of 2015  [darknet] cfg/yolo.cfg at 8c5364f5
     ("YOLOv1Tiny", VOC_CLASSES),     # yolov1-tiny.weights   [darknet] cfg/yolov1-tiny.cfg
     ("YOLOv1", CLASSES),             # what Darknet has trained on your data

@@ -20,6 +20,7 @@ What changed from yolov1/extraction_dataset.py: rotation, aspect and colours; la
 """
 import os
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -35,8 +36,8 @@ from shared.paths import RUNS, SAMPLES
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
 import albumentations as A
 
-IMAGENET = SAMPLES / "imagenet"   # or where your ImageNet lies
-TRAIN = IMAGENET / "train"        # a folder for each class; shared/imagenet.py says how to sort val
+IMAGENET = Path(SAMPLES, "imagenet")      # or Path("where/your/ImageNet/lies")
+TRAIN = IMAGENET / "train"                # a folder for each class; shared/imagenet.py says how to sort val
 VAL = IMAGENET / "val"
 NAMES = IMAGENET / "LOC_synset_mapping.txt"   # for pictures; it may be missing
 

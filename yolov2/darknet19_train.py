@@ -203,7 +203,6 @@ def main():
     optimizer = make_optimizer(network)
     if done:
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
-        torch.set_rng_state(state["random_state"])
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
         with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
@@ -266,8 +265,7 @@ def main():
                     stages = {key: value for key, value in state["model"].items() if not key.startswith("classify")}
                     save_checkpoint(folder / "backbone.pt", {**state, "model": stages})
             if saving:
-                save_checkpoint(last, {**state, "best_top1": best_top1, "optimizer": optimizer.state_dict(),
-                                       "random_state": torch.get_rng_state()})
+                save_checkpoint(last, {**state, "best_top1": best_top1, "optimizer": optimizer.state_dict()})
         if ranks > 1 and (evaluating or saving):
             dist.barrier()
     if rank == 0:

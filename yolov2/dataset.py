@@ -1,8 +1,8 @@
 """
 Images and boxes for YOLOv2: the data set, its augmentation, and the letterbox.
 
-Paper   "YOLO9000: Better, Faster, Stronger", section 3, "Training for detection": augmentation "similar to YOLO and
-        SSD with random crops, color shifting, etc." No more than that.
+Paper   "YOLO9000: Better, Faster, Stronger", section 3, "Training for detection": "a similar data augmentation to
+        YOLO and SSD with random crops, color shifting, etc." No more than that.
 Source  What it became is read off [darknet]: src/data.c (load_data_detection), src/image.c (place_image,
         letterbox_image) and scripts/voc_label.py of pjreddie/darknet at f6afaab.
 
@@ -19,11 +19,12 @@ TRAIN, TEST and CLASSES.
     python yolov2/dataset.py     writes runs/yolov2/augmented.png: training images as the network sees them, with boxes
 
 What changed from yolov1/dataset.py: the image keeps its shape, on a grey canvas, instead of being stretched to the
-square; no part of it is cut off in training; the size is asked for with each image (multi-scale training); the
-objects are not shuffled.
+square; no part of it is cut off in training; the size is asked for with each image (multi-scale training). The objects
+are not shuffled, which Darknet still does.
 """
 import os
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -42,12 +43,13 @@ from shared.voc import CLASSES as VOC_CLASSES
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
 import albumentations as A
 
-VOC = SAMPLES / "voc" / "VOCdevkit"   # or where your VOCdevkit lies
+VOC = Path(SAMPLES, "voc/VOCdevkit")  # or Path("where/your/VOCdevkit/lies")
 TRAIN = [(VOC / "VOC2007", "train")]  # [darknet] [(VOC / "VOC2007", "trainval"), (VOC / "VOC2012", "trainval")]
 TEST = [(VOC / "VOC2007", "val")]     # [darknet] [(VOC / "VOC2007", "test")]
 CLASSES = VOC_CLASSES
 
-COCO = SAMPLES / "coco"               # or where your COCO lies. For it, instead of those above:
+COCO = Path(SAMPLES, "coco")          # or Path("where/your/COCO/lies"). For it, instead of those above, and in train.py
+# COCO_ANCHORS in place of ANCHORS:
 # TRAIN = [(COCO / "train2017", COCO / "annotations" / "instances_train2017.json")]
 # TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]  # the papers: test-dev, kept secret
 # CLASSES = COCO_CLASSES

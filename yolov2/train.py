@@ -47,16 +47,16 @@ from shared.paths import RUNS, written_whole
 from yolov2.dataset import CLASSES, TEST, TRAIN, DetectionDataset, collate
 from yolov2.evaluate import detect_all, truths_of
 from yolov2.loss import yolov2_loss
-from yolov2.model import ANCHORS, YOLOv2, load_darknet_weights
+from yolov2.model import ANCHORS, YOLOv2, load_darknet_weights  # for COCO: COCO_ANCHORS as ANCHORS
 from yolov2.tiny_model import ANCHORS as TINY_ANCHORS
 from yolov2.tiny_model import YOLOv2Tiny
 from yolov2.weights import start_from
 
 RUN = "yolov2"            # the folder in runs/; a new name begins a new training
 NETWORK = "YOLOv2"        # or "YOLOv2Tiny": four times cheaper, in tiny_model.py
-BACKBONE = None           # or RUNS / "darknet19" / "backbone.pt", or RUNS / "darknet19_448.conv.23", the authors':
+BACKBONE = None           # or RUNS / "darknet19_448" / "backbone.pt", or RUNS / "darknet19_448.conv.23", the authors':
                           # pretrained on ImageNet, as the paper does
-START = None              # or a whole detector, .pt or .weights, of other classes: all but the last layers is kept
+START = None              # or a whole detector, .pt or .weights, of other classes: all but the last layer is kept
 SEED = 0
 
 # The sample's values        the authors', for VOC / for COCO
@@ -73,8 +73,8 @@ BURN_IN = 25                 # [darknet] 1000 steps
 SCHEDULE = "cosine"          # [darknet] "steps"; ours: a short run has to come to rest by itself
 STEPS = [40_000, 60_000]     # [darknet] / [400_000, 450_000]: at each the rate falls to a tenth; paper 15_517, 23_275
 BATCHNORM_MOMENTUM = 0.1     # [darknet] .01; ours: .01 leaves the running averages unfinished after 220 steps
-MOMENTUM = 0.9               # [darknet] SGD's
-WEIGHT_DECAY = 5e-4          # [darknet] on the weights of convolutions only
+MOMENTUM = 0.9               # paper; SGD's
+WEIGHT_DECAY = 5e-4          # paper; on the weights of convolutions only [darknet]
 ADAM_BETAS = (0.9, 0.95)     # ours: at .999 the huge no_object gradients of the start shorten all later steps
 
 EVALUATE_EVERY = 11          # epochs; 10 for VOC
@@ -141,7 +141,7 @@ def check_constants(ranks):
 
 def make_optimizer(network):
     weights = [p for p in network.parameters() if p.ndim > 1]                # of convolutions
-    others = [p for p in network.parameters() if p.ndim == 1]                # BatchNorm's, and the last layers' biases
+    others = [p for p in network.parameters() if p.ndim == 1]                # BatchNorm's, and the last layer's bias
     groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0}]
     if OPTIMIZER == "adam":
         return torch.optim.Adam(groups, lr=LEARNING_RATE, betas=ADAM_BETAS, fused=True)
@@ -221,7 +221,6 @@ def main():
             return
         load_weights(network, state["model"], last)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
-        torch.set_rng_state(state["random_state"])
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
         with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
@@ -281,8 +280,7 @@ def main():
                     best_ap = measured["AP50 test"]
                     save_checkpoint(best, state)
             if saving:
-                save_checkpoint(last, {**state, "best_ap": best_ap, "optimizer": optimizer.state_dict(),
-                                       "random_state": torch.get_rng_state()})
+                save_checkpoint(last, {**state, "best_ap": best_ap, "optimizer": optimizer.state_dict()})
         if ranks > 1 and (evaluating or saving):
             dist.barrier()
     if rank == 0:

@@ -21,6 +21,7 @@ What changed from yolov2/darknet19_dataset.py: the fine-tuning at 448 x 448 does
 """
 import os
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -36,8 +37,8 @@ from shared.paths import RUNS, SAMPLES
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
 import albumentations as A
 
-IMAGENET = SAMPLES / "imagenet"   # or where your ImageNet lies
-TRAIN = IMAGENET / "train"        # a folder for each class; shared/imagenet.py says how to sort val
+IMAGENET = Path(SAMPLES, "imagenet")      # or Path("where/your/ImageNet/lies")
+TRAIN = IMAGENET / "train"                # a folder for each class; shared/imagenet.py says how to sort val
 VAL = IMAGENET / "val"
 NAMES = IMAGENET / "LOC_synset_mapping.txt"   # for pictures; it may be missing
 

@@ -25,6 +25,7 @@ data loading that was mended, worth 2 mAP, but not which.
 """
 import os
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -43,12 +44,12 @@ from shared.voc import CLASSES as VOC_CLASSES
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
 import albumentations as A
 
-VOC = SAMPLES / "voc" / "VOCdevkit"   # or where your VOCdevkit lies
+VOC = Path(SAMPLES, "voc/VOCdevkit")  # or Path("where/your/VOCdevkit/lies")
 TRAIN = [(VOC / "VOC2007", "train")]  # [darknet] [(VOC / "VOC2007", "trainval"), (VOC / "VOC2012", "trainval")]
 TEST = [(VOC / "VOC2007", "val")]     # [darknet] [(VOC / "VOC2007", "test")]
 CLASSES = VOC_CLASSES
 
-COCO = SAMPLES / "coco"               # or where your COCO lies. For it, instead of those above:
+COCO = Path(SAMPLES, "coco")          # or Path("where/your/COCO/lies"). For it, instead of those above:
 # TRAIN = [(COCO / "train2017", COCO / "annotations" / "instances_train2017.json")]
 # TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]  # the papers: test-dev, kept secret
 # CLASSES = COCO_CLASSES

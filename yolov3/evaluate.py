@@ -35,7 +35,7 @@ CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt, of the highest AP50 on T
 DATA = {"train": TRAIN, "test": TEST}     # what the network has seen, and what it has not; a paper reports the latter
 SCORE_THRESHOLD = 0.005                   # [darknet] low: a curve wants the doubtful detections too
 NMS_THRESHOLD = 0.45                      # [darknet]
-CONFIDENCE = 0.5                          # for precision and recall at one fixed score
+CONFIDENCE = 0.5                          # for precision and recall at one fixed score: detect.py's
 BATCH_SIZE = 8
 NUM_WORKERS = 2
 

@@ -5,10 +5,10 @@ Paper   "Deep Residual Learning for Image Recognition", He et al., 2015 (arXiv:1
         -34; "You Only Look Once" (arXiv:1506.02640), section 2, for what the numbers mean: yolov1/model.py says it.
 Source  torchvision's ResNet. The head is ours.
 
-The ResNet without its average pool and classifier leaves 512 channels at a stride of 32 pixels. In place of the fully
-connected layers stand three convolutions: a 3 x 3 to the paper's stride of 64, so that 448 x 448 gives its 7 x 7 cells,
-another 3 x 3, and the 1 x 1 that predicts. The same weights serve every cell: a square image may have any side
-divisible by 64, and 5 million parameters take the place of 212.
+The ResNet without its average pool and classifier leaves 512 channels at a stride of 32 pixels. In place of YOLOv1's
+last four convolutions and its fully connected layers stand three convolutions: a 3 x 3 to the paper's stride of 64, so
+that 448 x 448 gives its 7 x 7 cells, another 3 x 3, and the 1 x 1 that predicts. The same weights serve every cell: a
+square image may have any side divisible by 64, and 5 million parameters take the place of 249.
 
 Weights pretrained on ImageNet expect colours without the mean, in units of the deviation. That is done here, so that
 images are 0..1 as everywhere else.
@@ -49,7 +49,7 @@ class ResNetYOLOv1(nn.Module):
         self.register_buffer("deviation", torch.tensor(DEVIATION).view(3, 1, 1), persistent=False)
 
         for layer in self.detect.modules():
-            if isinstance(layer, nn.Conv2d):                        # N(0, 2 / fan-in), as torchvision's and Darknet's
+            if isinstance(layer, nn.Conv2d):                        # N(0, 2 / fan-in), as Darknet's
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
         nn.init.normal_(self.detect[-1].weight, std=0.01)           # or it begins with a loss of 200
         nn.init.zeros_(self.detect[-1].bias)

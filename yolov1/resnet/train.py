@@ -14,7 +14,8 @@ random weights on the 16 drawn images of the sample, on a CPU, in about 2 minute
 VOC and have not been tried.
 
 Writes to runs/<RUN>/ what yolov1/train.py writes. yolov1/evaluate.py and detect.py open its checkpoints: put their
-paths into CHECKPOINT there, and into DATA what is to be measured.
+paths into CHECKPOINT there, and into DATA what is to be measured. With several processes BatchNorm has statistics of
+each one's images; the averages kept are the first one's.
 
 What changed from yolov1/train.py: the network and its weights from torchvision; the augmentation; TRAIN and TEST are
 here; Adam only.
@@ -196,7 +197,6 @@ def main():
             return
         load_weights(network, state["model"], last)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
-        torch.set_rng_state(state["random_state"])
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
         with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
@@ -258,8 +258,7 @@ def main():
                     best_ap = measured["AP50 test"]
                     save_checkpoint(best, state)
             if saving:
-                save_checkpoint(last, {**state, "best_ap": best_ap, "optimizer": optimizer.state_dict(),
-                                       "random_state": torch.get_rng_state()})
+                save_checkpoint(last, {**state, "best_ap": best_ap, "optimizer": optimizer.state_dict()})
         if ranks > 1 and (evaluating or saving):
             dist.barrier()
     if rank == 0:

@@ -34,6 +34,7 @@ What changed from yolov3/dataset.py: the letterbox in training too, and colours 
 """
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ from yolov3.model import ANCHORS, STRIDES
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
 import albumentations as A
 
-COCO = SAMPLES / "coco"      # or where your COCO lies
+COCO = Path(SAMPLES, "coco")  # or Path("where/your/COCO/lies")
 TRAIN = [(COCO / "train2017", COCO / "annotations" / "instances_train2017.json")]
 TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]
 CLASSES = COCO_CLASSES

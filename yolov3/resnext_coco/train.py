@@ -185,7 +185,6 @@ def main():
             return
         load_weights(network, state["model"], last)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
-        torch.set_rng_state(state["random_state"])
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
         with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
@@ -246,8 +245,7 @@ def main():
                     best_ap = measured["AP test"]
                     save_checkpoint(best, state)
             if saving:
-                save_checkpoint(last, {**state, "best_ap": best_ap, "optimizer": optimizer.state_dict(),
-                                       "random_state": torch.get_rng_state()})
+                save_checkpoint(last, {**state, "best_ap": best_ap, "optimizer": optimizer.state_dict()})
         if ranks > 1 and (evaluating or saving):
             dist.barrier()
     if rank == 0:

@@ -43,7 +43,7 @@ from shared.voc import Annotation
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
 import albumentations as A
 
-SVHN = SAMPLES / "svhn"     # or where your SVHN lies
+SVHN = Path(SAMPLES, "svhn")  # or Path("where/your/SVHN/lies")
 TRAIN = [SVHN / "train"]    # folders with digitStruct.mat and its images; [SVHN / "train", SVHN / "extra"] is more
 TEST = [SVHN / "test"]
 CLASSES = list("0123456789")
