@@ -17,8 +17,9 @@ rate.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP and accuracies), curves.png, detections/
 (the same images at each evaluation), last.pt (the same command goes on from there) and best.pt (the highest AP50 on
-TEST). At the end it prints the ceiling that one object per cell sets (yolov1/evaluate.py says what that is). With several
-processes BatchNorm, where there is any, has statistics of each one's images; the averages kept are the first one's.
+TEST). At the end it prints the ceiling that one object per cell sets (yolov1/evaluate.py says what that is). With
+several processes BatchNorm, where there is any, has statistics of each one's images; the averages kept are the first
+one's.
 
 What changed from the pretraining (section 2.2): four convolutions and two fully connected layers more, with random
 weights; an input twice as wide and high; another loss.

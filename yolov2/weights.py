@@ -71,7 +71,7 @@ def load_detector(path):
 
 def start_from(path, network, anchors, classes):
     """
-    Copies a detector's weights into the network. What names its classes, the last layer, is left as it was, if classes
+    Copies a detector's weights into the network. What names its classes, the last layers, is left as it was, if classes
     or anchors are others; so is what has another shape. Returns the names of the layers that were left.
     """
     other, state = load_detector(path)
