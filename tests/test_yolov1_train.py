@@ -156,6 +156,19 @@ def test_dropout_is_the_constants(tmp_path, monkeypatch):
     assert built[0].dropout.p == 0.3
 
 
+def test_each_step_drops_something_else_and_the_same_when_a_training_goes_on(tmp_path, monkeypatch):
+    drawn = []
+
+    class Drawing(ThreeWeights):
+        def forward(self, images):
+            drawn.append(torch.rand(1).item())                               # as dropout would
+            return super().forward(images)
+    train_three_weights(tmp_path / "whole", monkeypatch, [0] * 4, MAX_STEPS=4, YOLOv1=Drawing)
+    train_three_weights(tmp_path / "parts", monkeypatch, [0] * 4, MAX_STEPS=2, YOLOv1=Drawing)
+    train_three_weights(tmp_path / "parts", monkeypatch, [0] * 4, MAX_STEPS=4, YOLOv1=Drawing)
+    assert len(set(drawn[:4])) == 4 and drawn[4:] == drawn[:4]
+
+
 # ---- the same of the network itself, in a process of its own, as a user starts it
 
 def start(folder, launcher=("-c",), before="", **constants):
