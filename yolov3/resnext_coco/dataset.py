@@ -21,11 +21,11 @@ first), then anchor, row, column:
     classification_label    of the responsible: 1 for each class that it has to name
 
 Section 2.1 says just this, of "priors"; Darknet, and yolov3/loss.py, ask what the predicted box overlaps instead.
-Gained: the loss is two masks and five lines; the labels are made by the processes that load the images, not by the GPU,
-and can be looked at before there is a network. Lost: an image at 608 brings 2.2 MB of labels, half its own size; and
-what is ignored does not follow the network. A predictor whose box has come to fit an object that another one answers
-for, which yolov3/loss.py sees, is punished for it wherever its anchor box overlaps the object by .5 or less; and one
-whose anchor box overlaps more is never told that it is wrong.
+Gained: the loss is two masks and five lines; the labels are made by the processes that load the images, not by the GPU
+(8 images at 608 with 7 objects each: 26 ms of one core), and can be looked at before there is a network. Lost: an image
+at 608 brings 2.2 MB of labels, half its own size; and what is ignored does not follow the network. A predictor whose
+box has come to fit an object that another one answers for, which yolov3/loss.py sees, is punished for it wherever its
+anchor box overlaps the object by .5 or less; and one whose anchor box overlaps more is never told that it is wrong.
 
     python yolov3/resnext_coco/dataset.py     writes runs/yolov3_resnext/augmented.png: training images as the network
                                               sees them, with their boxes
@@ -156,8 +156,10 @@ def assign(targets, count, height, width, num_classes):
 
     # Every anchor box against every object of the image, of whatever scale.
     objects = cxcywh_to_xyxy(torch.cat([xy, wh], 1))                         # (N, 4)
-    iou = paired_iou(cxcywh_to_xyxy(anchor_boxes(height, width)), objects[:, None])          # (N, L)
-    best_iou = torch.zeros(count, ends[-1]).scatter_reduce(0, image[:, None].expand_as(iou), iou, "amax")  # (count, L)
+    anchors = cxcywh_to_xyxy(anchor_boxes(height, width))                    # (L, 4)
+    best_iou = torch.zeros(count, ends[-1])                                  # (count, L)
+    for n in image.unique():
+        best_iou[n] = paired_iou(anchors, objects[image == n, None]).amax(0)
     gt_and_neg_boxes_label = (best_iou <= IGNORE_IOU)[..., None] | gt_boxes_label
     return coordinates_label, classification_label, gt_boxes_label, gt_and_neg_boxes_label
 

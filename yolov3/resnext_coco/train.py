@@ -163,8 +163,7 @@ def main():
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = BATCHNORM_MOMENTUM
-    memory_format = torch.channels_last if cuda else torch.contiguous_format                 # grouped: half as fast
-    network = network.to(device, memory_format=memory_format)
+    network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
     done, best_ap = 0, -1.0
     fixed = {"network": "ResNeXtYOLOv3", "classes": CLASSES, "anchors": ANCHORS,             # what a run may not change
@@ -207,7 +206,7 @@ def main():
         terms = torch.zeros(len(TERMS), device=device)
         for subdivision in range(SUBDIVISIONS):
             images, *labels = next(loader)
-            images = images.to(device, memory_format=memory_format, non_blocking=True)                # (B, 3, H, W)
+            images = images.to(device, memory_format=torch.channels_last, non_blocking=True)         # (B, 3, H, W)
             labels = [label.to(device, non_blocking=True) for label in labels]                       # (B, L, ...)
             model.require_backward_grad_sync = subdivision == SUBDIVISIONS - 1               # read by DDP only
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
