@@ -266,6 +266,17 @@ def test_constants_that_cannot_be_are_refused(tmp_path, monkeypatch, constants, 
         train.main()
 
 
+def test_a_backbone_that_does_not_fit_asks_for_batch_norm_only_where_it_can_help(tmp_path, monkeypatch):
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    for network, name, asked in [("YOLOv1", "other.pt", True), ("YOLOv1", "none.pt", False),
+                                 ("YOLOv1Tiny", "other.pt", False)]:
+        for constant, value in {**SHORT, "RUNS": tmp_path, "NETWORK": network, "BACKBONE": tmp_path / name}.items():
+            monkeypatch.setattr(train, constant, value)
+        with pytest.raises(InputError, match=name) as error:
+            train.main()
+        assert ("another BATCH_NORM than False?" in str(error.value)) == asked
+
+
 def test_a_users_edited_copy_says_in_one_line_what_is_wrong(tmp_path):
     # The files as a user edits and runs them. The second image's header is whole, its pixels are not: a process that
     # loads images finds out.

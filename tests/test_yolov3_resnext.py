@@ -269,6 +269,12 @@ def test_the_distortion_is_torchvisions():
     defaults = inspect.signature(torchvision.transforms.v2.RandomPhotometricDistort).parameters
     for name in ("brightness", "contrast", "saturation", "hue"):
         assert getattr(dataset, name.upper()) == defaults[name].default
+    # Each has a transform of its own, which leaves the other three as they are and is there half of the time.
+    _, *jitters = DetectionDataset([], 96, augment=True).transform.transforms
+    for jitter, changed in zip(jitters, ("brightness", "contrast", "saturation", "hue"), strict=True):
+        for name, same in [("brightness", (1, 1)), ("contrast", (1, 1)), ("saturation", (1, 1)), ("hue", (0, 0))]:
+            assert getattr(jitter, name) == (getattr(dataset, name.upper()) if name == changed else same)
+        assert jitter.p == 0.5
 
 
 def test_collate(annotations):
