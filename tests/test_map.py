@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import data_samples.draw_readme as draw_readme
+import yolov3.train as train
 from shared.errors import InputError
 from shared.paths import ROOT, SAMPLES
 
@@ -130,6 +131,12 @@ def test_every_constant_that_is_named_exists():
                 constants |= {name.id for name in ast.walk(target) if isinstance(name, ast.Name)}
     named = set(re.findall(r"`([A-Z][A-Z_]{3,})\b", TEXT))
     assert len(named) > 15 and not named - constants
+
+
+def test_the_quoted_line_is_what_training_prints():
+    quoted, = re.findall(r"^step (\d+)  (AP50 .*)$", TEXT, re.MULTILINE)
+    assert quoted[0] == str(train.MAX_STEPS)
+    assert re.sub(r" \d\.\d{4}", "", quoted[1]).split("  ") == train.MEASURES
 
 
 def test_the_table_of_sizes_is_what_the_files_say():
