@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from shared.errors import InputError
-from shared.paths import ROOT, RUNS, SAMPLES, written_whole
+from shared.paths import ROOT, RUNS, SAMPLES, atomic_write
 from shared.voc import CLASSES, read_split
 
 OUT = SAMPLES / "readme"
@@ -83,9 +83,9 @@ def main():
     for name, draw, size in [("scene.jpg", draw_scene, (10.5, 5.0)), ("training.png", draw_training, (12, 4))]:
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots(1, 3))
-        with written_whole(OUT / name) as temporary:
+        with atomic_write(OUT / name) as temporary:
             figure.savefig(temporary, dpi=100, **{"pil_kwargs": {"quality": 88}} if name.endswith("jpg") else {})
-    with written_whole(OUT / "assignment.jpg") as temporary:
+    with atomic_write(OUT / "assignment.jpg") as temporary:
         temporary.write_bytes(assignment())
     print(f"{OUT}: scene.jpg, training.png, assignment.jpg")
 

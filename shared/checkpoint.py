@@ -9,12 +9,12 @@ from textwrap import shorten
 import torch
 
 from shared.errors import InputError
-from shared.paths import written_whole
+from shared.paths import atomic_write
 
 
 def save_checkpoint(path, state):
     """Writes the dict state to path."""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 

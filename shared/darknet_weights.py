@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from shared.errors import InputError
-from shared.paths import written_whole
+from shared.paths import atomic_write
 
 
 def read_header(path, expected):
@@ -71,7 +71,7 @@ def read_weights(path, shapes, behind=0):
 
 def write_weights(path, tensors, seen=0):
     """Writes the tensors in their order, as version 0.2.0: whole or not at all. seen: the images trained on."""
-    with written_whole(path) as temporary, open(temporary, "wb") as file:
+    with atomic_write(path) as temporary, open(temporary, "wb") as file:
         file.write(struct.pack("<iiiq", 0, 2, 0, seen))
         for tensor in tensors:
             file.write(tensor.detach().cpu().contiguous().numpy().astype("<f4", copy=False).data)

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from shared.errors import InputError
 from shared.metrics import area
-from shared.paths import written_whole
+from shared.paths import atomic_write
 
 
 def write_padilla(folder, detections, truths, file_names, classes):
@@ -58,7 +58,7 @@ def write_padilla(folder, detections, truths, file_names, classes):
                              "would count: empty it or choose another folder")
     for kind, lines in ("groundtruths", present), ("detections", found):
         for name, text in zip(names, lines):
-            with written_whole(Path(folder, kind, name + ".txt")) as path:
+            with atomic_write(Path(folder, kind, name + ".txt")) as path:
                 path.write_text("".join(text), encoding="utf-8")
 
 
@@ -88,5 +88,5 @@ def write_coco(folder, detections, truths, file_names, sizes, classes, areas=Non
                for image, label, score, left, top, right, bottom in detections.tolist()]
     everything = {"info": {}, "images": images, "categories": categories, "annotations": annotations}
     for name, content in ("truths.json", everything), ("detections.json", results):
-        with written_whole(Path(folder, name)) as path:
+        with atomic_write(Path(folder, name)) as path:
             path.write_text(json.dumps(content), encoding="utf-8")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from shared.metrics import envelope
-from shared.paths import written_whole
+from shared.paths import atomic_write
 
 
 def class_colour(label):
@@ -42,7 +42,7 @@ def draw_boxes(image, rows, classes):
 
 def write_picture(path, image):
     """image (H, W, 3) uint8 -> a file, of the kind that its name says"""
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         Image.fromarray(image).save(temporary, quality=92)
 
 
@@ -81,7 +81,7 @@ def write_training_curves(path, log, terms, measures, title="average precision")
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 
@@ -107,5 +107,5 @@ def write_precision_recall(path, curves, ap, classes):
         axes.grid(alpha=0.3)
     figure.supxlabel("recall")
     figure.supylabel("precision")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=90)

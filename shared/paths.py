@@ -9,7 +9,7 @@ RUNS = ROOT / "runs"
 
 
 @contextmanager
-def written_whole(path):
+def atomic_write(path):
     """
     For files that must not be left half written: gives a temporary path beside the wanted one, of the same ending, to
     write to, and moves it into place when all has gone well. Makes the folder.

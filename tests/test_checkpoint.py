@@ -5,7 +5,7 @@ import torch.nn as nn
 
 from shared.checkpoint import load_backbone, load_checkpoint, save_checkpoint
 from shared.errors import InputError
-from shared.paths import written_whole
+from shared.paths import atomic_write
 
 
 def test_round_trip(tmp_path):
@@ -22,7 +22,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
         save_checkpoint(tmp_path / "last.pt", {"network": "YOLOv3", "step": 2, "bad": lambda: None})
     assert load_checkpoint(tmp_path / "last.pt", "YOLOv3")["step"] == 1
     with pytest.raises(KeyboardInterrupt):
-        with written_whole(tmp_path / "notes.txt") as temporary:
+        with atomic_write(tmp_path / "notes.txt") as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]

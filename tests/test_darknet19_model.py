@@ -4,7 +4,7 @@ import torch
 import torch.nn as nn
 
 from shared.layers import count_operations
-from yolov2.darknet19_model import ConvBlock, Darknet19, darknet_order, load_darknet_weights, save_darknet_weights
+from yolov2.darknet19.model import ConvBlock, Darknet19, darknet_order, load_darknet_weights, save_darknet_weights
 
 
 @pytest.fixture(scope="module")

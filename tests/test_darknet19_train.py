@@ -10,13 +10,13 @@ import torch
 import torch.nn as nn
 from PIL import Image
 
-import yolov2.darknet19_train as train
+import yolov2.darknet19.train as train
 from shared.checkpoint import load_backbone, load_checkpoint, save_checkpoint
 from shared.errors import InputError
 from shared.imagenet import list_classes, read_split
 from shared.paths import ROOT, SAMPLES
-from yolov2.darknet19_dataset import ClassificationDataset, centre_crop, random_crop
-from yolov2.darknet19_model import Darknet19
+from yolov2.darknet19.dataset import ClassificationDataset, centre_crop, random_crop
+from yolov2.darknet19.model import Darknet19
 from yolov2.model import YOLOv2
 
 
@@ -259,7 +259,7 @@ def start(folder, launcher=(), before="pass", **constants):
     """Runs main() with its constants changed in a process of its own, as a user starts it; -> CompletedProcess"""
     settings = "".join(f"train.{name} = {value!r}\n" for name, value in {**SHORT, **constants}.items())
     script = folder / "start.py"
-    script.write_text(f"import os, pathlib, torch\nimport yolov2.darknet19_train as train\n"
+    script.write_text(f"import os, pathlib, torch\nimport yolov2.darknet19.train as train\n"
                       f"train.RUNS = pathlib.Path({str(folder)!r})\n{settings}"
                       f"if __name__ == '__main__':\n    {before}\n    train.main()\n")
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}
@@ -327,7 +327,7 @@ def test_a_finished_run_says_so_and_overwrites_nothing(whole, tmp_path):
     save_checkpoint(last, {**load_checkpoint(whole / "darknet19/last.pt", "Darknet19"), "step": train.MAX_STEPS})
     before = last.stat().st_mtime_ns
     program = f"import pathlib, runpy, shared.paths\nshared.paths.RUNS = pathlib.Path({str(tmp_path)!r})\n" \
-              "runpy.run_module('yolov2.darknet19_train', run_name='__main__')\n"
+              "runpy.run_module('yolov2.darknet19.train', run_name='__main__')\n"
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and result.stdout.startswith(f"{last} has done its {train.MAX_STEPS} steps.")
     assert last.stat().st_mtime_ns == before and list(last.parent.iterdir()) == [last]
@@ -463,8 +463,8 @@ def test_two_processes_step_along_the_mean_of_their_halves(tmp_path):
 
 @pytest.mark.slow
 def test_the_committed_constants_reach_their_bar(tmp_path):
-    # python yolov2/darknet19_train.py, as a newcomer starts it, only with another folder for what it writes.
-    (tmp_path / "start.py").write_text(f"import pathlib, yolov2.darknet19_train as train\n"
+    # python yolov2/darknet19/train.py, as a newcomer starts it, only with another folder for what it writes.
+    (tmp_path / "start.py").write_text(f"import pathlib, yolov2.darknet19.train as train\n"
                                        f"train.RUNS = pathlib.Path({str(tmp_path)!r})\n"
                                        "if __name__ == '__main__': train.main()")
     result = subprocess.run([sys.executable, str(tmp_path / "start.py")], cwd=ROOT, capture_output=True, text=True)

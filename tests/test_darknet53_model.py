@@ -4,8 +4,8 @@ import torch
 import torch.nn as nn
 
 from shared.layers import count_operations
-from yolov3.darknet53_model import ConvBlock, Darknet53, ResidualBlock, darknet_order, load_darknet_weights
-from yolov3.darknet53_model import save_darknet_weights
+from yolov3.darknet53.model import ConvBlock, Darknet53, ResidualBlock, darknet_order, load_darknet_weights
+from yolov3.darknet53.model import save_darknet_weights
 
 
 @pytest.fixture(scope="module")

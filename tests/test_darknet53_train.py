@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-import yolov3.darknet53_dataset as dataset
-import yolov3.darknet53_train as train
+import yolov3.darknet53.dataset as dataset
+import yolov3.darknet53.train as train
 from shared.checkpoint import load_backbone, load_checkpoint
 from shared.paths import ROOT
-from yolov3.darknet53_model import Darknet53
+from yolov3.darknet53.model import Darknet53
 from yolov3.model import YOLOv3
 
 
@@ -76,8 +76,8 @@ def test_a_training_and_its_backbone_in_the_detector(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 def test_the_committed_constants_reach_their_bar(tmp_path):
-    # python yolov3/darknet53_train.py, as a newcomer starts it, only with another folder for what it writes.
-    (tmp_path / "start.py").write_text(f"import pathlib, yolov3.darknet53_train as train\n"
+    # python yolov3/darknet53/train.py, as a newcomer starts it, only with another folder for what it writes.
+    (tmp_path / "start.py").write_text(f"import pathlib, yolov3.darknet53.train as train\n"
                                        f"train.RUNS = pathlib.Path({str(tmp_path)!r})\n"
                                        "if __name__ == '__main__': train.main()")
     result = subprocess.run([sys.executable, str(tmp_path / "start.py")], cwd=ROOT, capture_output=True, text=True)

@@ -83,7 +83,7 @@ def test_nothing_detected_and_nothing_there(tmp_path):
     assert [text for name, text in everything_in(tmp_path).items() if name.endswith(".txt")] == [""] * 4
 
 
-def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_files_are_atomic_write_or_not_at_all(tmp_path, monkeypatch):
     # The machine stops before the new file is in its place: the old one is still there, whole.
     write_coco(tmp_path, DETECTIONS, TRUTHS, NAMES, SIZES, CLASSES)
     write_padilla(tmp_path, DETECTIONS, TRUTHS, NAMES, CLASSES)

@@ -5,7 +5,7 @@ import torch.nn as nn
 
 from shared.errors import InputError
 from shared.layers import count_operations
-from yolov1.extraction_model import ConvBlock, Extraction, darknet_order, load_darknet_weights, save_darknet_weights
+from yolov1.extraction.model import ConvBlock, Extraction, darknet_order, load_darknet_weights, save_darknet_weights
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import pytest
 import torch
 from PIL import Image
 
-import yolov1.extraction_train as train
+import yolov1.extraction.train as train
 import yolov1.train as detector_train
 from shared.checkpoint import load_backbone, load_checkpoint, save_checkpoint
 from shared.errors import InputError
 from shared.paths import ROOT
-from yolov1.extraction_dataset import ClassificationDataset, random_crop
-from yolov1.extraction_model import Extraction
+from yolov1.extraction.dataset import ClassificationDataset, random_crop
+from yolov1.extraction.model import Extraction
 from yolov1.model import Backbone
 
 
@@ -123,8 +123,8 @@ def test_another_batch_norm_is_refused(here, tmp_path):
 
 @pytest.mark.slow
 def test_the_committed_constants_reach_their_bar(tmp_path):
-    # python yolov1/extraction_train.py, as a newcomer starts it, only with another folder for what it writes.
-    (tmp_path / "start.py").write_text(f"import pathlib, yolov1.extraction_train as train\n"
+    # python yolov1/extraction/train.py, as a newcomer starts it, only with another folder for what it writes.
+    (tmp_path / "start.py").write_text(f"import pathlib, yolov1.extraction.train as train\n"
                                        f"train.RUNS = pathlib.Path({str(tmp_path)!r})\n"
                                        "if __name__ == '__main__': train.main()")
     result = subprocess.run([sys.executable, str(tmp_path / "start.py")], cwd=ROOT, capture_output=True, text=True)

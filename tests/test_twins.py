@@ -46,7 +46,7 @@ def statements(folder, file, name):
     Classifier for its classifier's. Extraction's choice of BatchNorm, which the others have not, is left out.
     """
     classifier = CLASSIFIERS[folder]
-    path = ROOT / folder / file.replace("classifier", classifier.lower())
+    path = ROOT / folder / file.replace("classifier_", classifier.lower() + "/")
     text = re.sub(r"(?i)(yolov)\d", r"\1N", path.read_text())
     text = text.replace(classifier, "Classifier").replace(classifier.lower(), "classifier")
     text = text.replace(', "batch_norm": BATCH_NORM', "").replace(', ("batch_norm", "BATCH_NORM")', "")

@@ -4,7 +4,7 @@ import torch
 import torch.nn as nn
 
 from shared.layers import count_operations
-from yolov1.tiny_model import STRIDE, YOLOv1Tiny
+from yolov1.tiny.model import STRIDE, YOLOv1Tiny
 
 
 @pytest.mark.parametrize("grid", [1, 2])

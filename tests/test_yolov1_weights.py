@@ -14,7 +14,7 @@ from shared.errors import InputError
 from shared.voc import CLASSES as VOC_CLASSES
 from yolov1.dataset import TEST
 from yolov1.model import YOLOv1, darknet_order, load_darknet_weights, save_darknet_weights
-from yolov1.tiny_model import YOLOv1Tiny
+from yolov1.tiny.model import YOLOv1Tiny
 
 
 @pytest.fixture(scope="module")

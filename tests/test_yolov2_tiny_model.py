@@ -5,7 +5,7 @@ import torch.nn as nn
 
 from shared.layers import count_operations
 from yolov2.loss import yolov2_loss
-from yolov2.tiny_model import ANCHORS, STRIDE, YOLOv2Tiny, decode
+from yolov2.tiny.model import ANCHORS, STRIDE, YOLOv2Tiny, decode
 
 
 @pytest.fixture(scope="module")

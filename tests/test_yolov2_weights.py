@@ -6,7 +6,7 @@ import torch
 import torch.nn as nn
 from PIL import Image
 
-import yolov2.darknet19_model as darknet19_model
+import yolov2.darknet19.model as darknet19_model
 import yolov2.detect as detect
 import yolov2.evaluate as evaluate
 import yolov2.train as train
@@ -15,11 +15,11 @@ from shared.checkpoint import load_checkpoint, save_checkpoint
 from shared.coco import CLASSES as COCO_CLASSES
 from shared.errors import InputError
 from shared.voc import CLASSES as VOC_CLASSES
-from yolov2.darknet19_model import Darknet19
+from yolov2.darknet19.model import Darknet19
 from yolov2.dataset import TEST
 from yolov2.model import ANCHORS, COCO_ANCHORS, YOLOv2, darknet_order, load_darknet_weights, save_darknet_weights
-from yolov2.tiny_model import ANCHORS as TINY_ANCHORS
-from yolov2.tiny_model import YOLOv2Tiny
+from yolov2.tiny.model import ANCHORS as TINY_ANCHORS
+from yolov2.tiny.model import YOLOv2Tiny
 
 
 def write_random(path, network, seen=0):

@@ -5,7 +5,7 @@ import torch.nn as nn
 
 from shared.layers import count_operations
 from yolov3.loss import yolov3_loss
-from yolov3.tiny_model import ANCHORS, STRIDES, YOLOv3Tiny, decode
+from yolov3.tiny.model import ANCHORS, STRIDES, YOLOv3Tiny, decode
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from shared.errors import InputError
 from shared.voc import CLASSES as VOC_CLASSES
 from yolov3.dataset import TEST
 from yolov3.model import ANCHORS, YOLOv3, darknet_order, load_darknet_weights, save_darknet_weights
-from yolov3.tiny_model import ANCHORS as TINY_ANCHORS
-from yolov3.tiny_model import YOLOv3Tiny
+from yolov3.tiny.model import ANCHORS as TINY_ANCHORS
+from yolov3.tiny.model import YOLOv3Tiny
 
 
 def write_random(path, network, seen=0):

@@ -22,7 +22,7 @@ from shared.draw import draw_boxes, write_picture
 from shared.errors import InputError
 from shared.images import list_images, read_image
 from shared.nms import nms_per_class
-from shared.paths import RUNS, SAMPLES, written_whole
+from shared.paths import RUNS, SAMPLES, atomic_write
 from yolov1.dataset import stretch
 from yolov1.model import decode
 from yolov1.weights import load_detector
@@ -71,7 +71,7 @@ def main():
 
     if not seconds:
         raise InputError(f"{SOURCE}: holds no image that can be read")
-    with written_whole(Path(OUT) / "detections.txt") as temporary:
+    with atomic_write(Path(OUT) / "detections.txt") as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     network_ms, decode_ms, nms_ms = (torch.tensor(seconds).median(0).values * 1000).tolist()
     print(f"{len(seconds)} images at {size} x {size} on {device.type}, median milliseconds: network {network_ms:.1f}, "

@@ -44,16 +44,16 @@ from shared.draw import draw_boxes, write_sheet, write_training_curves
 from shared.errors import InputError
 from shared.images import read_image
 from shared.metrics import at_confidence, mean_ap, voc_ap
-from shared.paths import RUNS, written_whole
+from shared.paths import RUNS, atomic_write
 from yolov1.dataset import CLASSES, TEST, TRAIN, DetectionDataset, collate
 from yolov1.evaluate import detect_all, one_object_per_cell, truths_of
 from yolov1.loss import yolov1_loss
 from yolov1.model import BATCH_NORM, BOXES, STRIDE, YOLOv1, load_darknet_weights
-from yolov1.tiny_model import YOLOv1Tiny
+from yolov1.tiny.model import YOLOv1Tiny
 from yolov1.weights import start_from
 
 RUN = "yolov1"            # the folder in runs/; a new name begins a new training
-NETWORK = "YOLOv1"        # or "YOLOv1Tiny": a thirteenth of the operations, in tiny_model.py
+NETWORK = "YOLOv1"        # or "YOLOv1Tiny": a thirteenth of the operations, in tiny/model.py
 BACKBONE = None           # or RUNS / "extraction" / "backbone.pt", or RUNS / "extraction.conv.weights", the authors':
                           # pretrained on ImageNet, as the paper does
 START = None              # or a whole detector, .pt or .weights, of other classes: all but the last layer is kept
@@ -225,7 +225,7 @@ def main():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
-        with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
+        with atomic_write(log) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(row for row in rows if int(row["step"]) <= done)                # not beyond the checkpoint

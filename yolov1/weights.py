@@ -30,7 +30,7 @@ from shared.voc import CLASSES as VOC_CLASSES
 from yolov1.dataset import CLASSES
 from yolov1.model import BOXES, GRID, STRIDE, YOLOv1, darknet_order, load_darknet_weights, save_darknet_weights
 from yolov1.resnet.model import ResNetYOLOv1
-from yolov1.tiny_model import YOLOv1Tiny
+from yolov1.tiny.model import YOLOv1Tiny
 
 CHECKPOINT = RUNS / "yolov1" / "last.pt"
 NETWORKS = {"YOLOv1": partial(YOLOv1, batch_norm=False), "YOLOv1Tiny": YOLOv1Tiny}

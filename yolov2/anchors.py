@@ -33,7 +33,7 @@ from matplotlib.patches import Rectangle
 
 from shared.annotations import read_annotations
 from shared.errors import InputError
-from shared.paths import RUNS, written_whole
+from shared.paths import RUNS, atomic_write
 from yolov2.dataset import CLASSES, TRAIN, letterbox_boxes
 from yolov2.model import ANCHORS, STRIDE
 
@@ -111,7 +111,7 @@ def write_figure(path, ious, clusters):
         right.add_patch(Rectangle((0.5 - w / 2, 0.5 - h / 2), w, h, fill=False, linewidth=2, edgecolor="tab:blue"))
     right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[], yticks=[],
               title=f"{len(clusters)} clusters in the network's input")
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=110)
 
 

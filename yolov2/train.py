@@ -43,17 +43,17 @@ from shared.draw import draw_boxes, write_sheet, write_training_curves
 from shared.errors import InputError
 from shared.images import read_image
 from shared.metrics import at_confidence, mean_ap, voc_ap
-from shared.paths import RUNS, written_whole
+from shared.paths import RUNS, atomic_write
 from yolov2.dataset import CLASSES, TEST, TRAIN, DetectionDataset, collate
 from yolov2.evaluate import detect_all, truths_of
 from yolov2.loss import yolov2_loss
 from yolov2.model import ANCHORS, YOLOv2, load_darknet_weights  # for COCO: COCO_ANCHORS as ANCHORS
-from yolov2.tiny_model import ANCHORS as TINY_ANCHORS
-from yolov2.tiny_model import YOLOv2Tiny
+from yolov2.tiny.model import ANCHORS as TINY_ANCHORS
+from yolov2.tiny.model import YOLOv2Tiny
 from yolov2.weights import start_from
 
 RUN = "yolov2"            # the folder in runs/; a new name begins a new training
-NETWORK = "YOLOv2"        # or "YOLOv2Tiny": four times cheaper, in tiny_model.py
+NETWORK = "YOLOv2"        # or "YOLOv2Tiny": four times cheaper, in tiny/model.py
 BACKBONE = None           # or RUNS / "darknet19_448" / "backbone.pt", or RUNS / "darknet19_448.conv.23", the authors':
                           # pretrained on ImageNet, as the paper does
 START = None              # or a whole detector, .pt or .weights, of other classes: all but the last layer is kept
@@ -223,7 +223,7 @@ def main():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
-        with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
+        with atomic_write(log) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(row for row in rows if int(row["step"]) <= done)                # not beyond the checkpoint

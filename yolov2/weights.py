@@ -28,14 +28,14 @@ from shared.paths import RUNS
 from shared.voc import CLASSES as VOC_CLASSES
 from yolov2.dataset import CLASSES
 from yolov2.model import ANCHORS, COCO_ANCHORS, YOLOv2, darknet_order, load_darknet_weights, save_darknet_weights
-from yolov2.tiny_model import ANCHORS as TINY_ANCHORS
-from yolov2.tiny_model import YOLOv2Tiny
+from yolov2.tiny.model import ANCHORS as TINY_ANCHORS
+from yolov2.tiny.model import YOLOv2Tiny
 
 CHECKPOINT = RUNS / "yolov2" / "last.pt"
 SIZE = 416         # of the input of a .weights file's network; or any that 32 divides: yolov2.cfg has 608 [darknet]
 NETWORKS = {"YOLOv2": YOLOv2, "YOLOv2Tiny": YOLOv2Tiny, "YOLOv2Tiny for COCO": partial(YOLOv2Tiny, channels=512)}
 FILES = [          # network, anchors, classes of a .weights file: the first that is as long; your own go to the top.
-                   # The anchors are the authors' as long as those in model.py and tiny_model.py are not edited
+                   # The anchors are the authors' as long as those in model.py and tiny/model.py are not edited
     ("YOLOv2", ANCHORS, VOC_CLASSES),                       # yolov2-voc.weights       [darknet] cfg/yolov2-voc.cfg
     ("YOLOv2", COCO_ANCHORS, COCO_CLASSES),                 # yolov2.weights           [darknet] cfg/yolov2.cfg
     ("YOLOv2Tiny", TINY_ANCHORS, VOC_CLASSES),              # yolov2-tiny-voc.weights  [darknet] cfg/yolov2-tiny-voc.cfg

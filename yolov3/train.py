@@ -40,17 +40,17 @@ from shared.draw import draw_boxes, write_sheet, write_training_curves
 from shared.errors import InputError
 from shared.images import read_image
 from shared.metrics import at_confidence, mean_ap, voc_ap
-from shared.paths import RUNS, written_whole
+from shared.paths import RUNS, atomic_write
 from yolov3.dataset import CLASSES, MOSAIC, TEST, TRAIN, DetectionDataset, collate
 from yolov3.evaluate import detect_all, truths_of
 from yolov3.loss import yolov3_loss
 from yolov3.model import ANCHORS, YOLOv3, load_darknet_weights
-from yolov3.tiny_model import ANCHORS as TINY_ANCHORS
-from yolov3.tiny_model import YOLOv3Tiny
+from yolov3.tiny.model import ANCHORS as TINY_ANCHORS
+from yolov3.tiny.model import YOLOv3Tiny
 from yolov3.weights import start_from
 
 RUN = "yolov3"            # the folder in runs/; a new name begins a new training
-NETWORK = "YOLOv3"        # or "YOLOv3Tiny": twelve times cheaper, in tiny_model.py
+NETWORK = "YOLOv3"        # or "YOLOv3Tiny": twelve times cheaper, in tiny/model.py
 BACKBONE = None           # or RUNS / "darknet53" / "backbone.pt", or RUNS / "darknet53.conv.74", the authors':
                           # pretrained on ImageNet, as the paper does
 START = None              # or a whole detector, .pt or .weights, of other classes: all but the last layers is kept
@@ -229,7 +229,7 @@ def main():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
-        with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
+        with atomic_write(log) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(row for row in rows if int(row["step"]) <= done)                # not beyond the checkpoint

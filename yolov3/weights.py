@@ -28,14 +28,14 @@ from shared.voc import CLASSES as VOC_CLASSES
 from yolov3.dataset import CLASSES
 from yolov3.model import ANCHORS, YOLOv3, darknet_order, load_darknet_weights, save_darknet_weights
 from yolov3.resnext_coco.model import ResNeXtYOLOv3
-from yolov3.tiny_model import ANCHORS as TINY_ANCHORS
-from yolov3.tiny_model import YOLOv3Tiny
+from yolov3.tiny.model import ANCHORS as TINY_ANCHORS
+from yolov3.tiny.model import YOLOv3Tiny
 
 CHECKPOINT = RUNS / "yolov3" / "last.pt"
 SIZE = 416         # of the input of a .weights file's network; or any that 32 divides: yolov3.cfg has 608 [darknet]
 NETWORKS = {"YOLOv3": YOLOv3, "YOLOv3Tiny": YOLOv3Tiny, "ResNeXtYOLOv3": ResNeXtYOLOv3}
 FILES = [          # network, anchors, classes of a .weights file: the first that is as long; your own go to the top.
-                   # The anchors are the authors' as long as those in model.py and tiny_model.py are not edited
+                   # The anchors are the authors' as long as those in model.py and tiny/model.py are not edited
     ("YOLOv3", ANCHORS, COCO_CLASSES),            # yolov3.weights          [darknet] cfg/yolov3.cfg
     ("YOLOv3", ANCHORS, VOC_CLASSES),             # of cfg/yolov3-voc.cfg   [darknet]
     ("YOLOv3Tiny", TINY_ANCHORS, COCO_CLASSES),   # yolov3-tiny.weights     [darknet] cfg/yolov3-tiny.cfg

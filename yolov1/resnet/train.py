@@ -39,7 +39,7 @@ from shared.draw import draw_boxes, write_sheet, write_training_curves
 from shared.errors import InputError
 from shared.images import read_image
 from shared.metrics import at_confidence, mean_ap, voc_ap
-from shared.paths import RUNS, written_whole
+from shared.paths import RUNS, atomic_write
 from yolov1.dataset import CLASSES, VOC, A, DetectionDataset, collate
 from yolov1.evaluate import detect_all, one_object_per_cell, truths_of
 from yolov1.loss import yolov1_loss
@@ -199,7 +199,7 @@ def main():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
-        with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
+        with atomic_write(log) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(row for row in rows if int(row["step"]) <= done)                # not beyond the checkpoint

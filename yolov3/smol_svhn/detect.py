@@ -20,7 +20,7 @@ from shared.draw import draw_boxes, write_picture
 from shared.errors import InputError
 from shared.images import list_images, read_image
 from shared.nms import greedy_nms, nms_per_class
-from shared.paths import RUNS, SAMPLES, written_whole
+from shared.paths import RUNS, SAMPLES, atomic_write
 from yolov3.model import decode
 from yolov3.smol_svhn.dataset import stretch, to_tensor
 from yolov3.smol_svhn.model import SmolYOLOv3
@@ -64,7 +64,7 @@ def main():
     if not lines:
         raise InputError(f"{SOURCE}: holds no image that can be read")
     text = "\n".join(lines) + "\n"
-    with written_whole(Path(OUT) / "numbers.txt") as temporary:
+    with atomic_write(Path(OUT) / "numbers.txt") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"{text}{len(lines)} images at {size} x {size}: pictures and numbers.txt in {OUT}")
 

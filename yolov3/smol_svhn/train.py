@@ -31,7 +31,7 @@ from shared.errors import InputError
 from shared.images import read_image
 from shared.metrics import at_confidence, mean_ap, voc_ap
 from shared.nms import nms_per_class
-from shared.paths import RUNS, written_whole
+from shared.paths import RUNS, atomic_write
 from yolov3.dataset import collate
 from yolov3.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD, truths_of
 from yolov3.loss import yolov3_loss
@@ -171,7 +171,7 @@ def main():
         load_weights(network, state["model"], last)
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
     rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
-    with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
+    with atomic_write(log) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(row for row in rows if int(row["step"]) <= done)    # not beyond the checkpoint

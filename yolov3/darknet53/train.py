@@ -1,34 +1,35 @@
 """
-Trains Extraction to classify ImageNet: the weights with which YOLOv1's backbone begins.
+Trains Darknet-53 to classify ImageNet: the weights with which YOLOv3's backbone begins.
 
-Paper   "You Only Look Once", section 2.2: at 224 x 224, for about a week, to a top-5 accuracy of 88 %.
-Source  Where the paper is silent, [darknet]: cfg/extraction.cfg, examples/classifier.c, src/network.c
-        (get_current_rate), src/blas.c (softmax_x_ent_cpu) of pjreddie/darknet at f6afaab.
+Paper   "YOLOv3: An Incremental Improvement", section 2.4: "identical settings" for Darknet-19, ResNets and Darknet-53;
+        tested at 256 x 256, a single crop.
+Source  Where the paper is silent, [darknet]: cfg/darknet53.cfg, cfg/darknet53_448.cfg, examples/classifier.c,
+        src/network.c (get_current_rate), src/blas.c (softmax_x_ent_cpu) of pjreddie/darknet at f6afaab.
 
-    python yolov1/extraction_train.py                          one GPU if there is one, the CPU otherwise
-    torchrun --nproc-per-node=4 yolov1/extraction_train.py     four GPUs of one machine, one process each
-    torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=FIRST:29500 yolov1/extraction_train.py
+    python yolov3/darknet53/train.py                           one GPU if there is one, the CPU otherwise
+    torchrun --nproc-per-node=4 yolov3/darknet53/train.py      four GPUs of one machine, one process each
+    torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=FIRST:29500 yolov3/darknet53/train.py
                                                                the same line on each of two machines, FIRST being the
                                                                name of one; data and runs/ on a disk that both see
 
 As committed the constants train the whole network on the sample's 80 drawings, on a CPU, in one to two minutes. For
-ImageNet set IMAGENET in yolov1/extraction_dataset.py and, here, the value at the right of each constant. They are those
-of cfg/extraction.cfg, which has BatchNorm: set BATCH_NORM in yolov1/extraction_model.py. The sample's run has none, as
-the paper; an early cfg without it (at 42ba5d4) has LEARNING_RATE .5, POWER 6 and MAX_STEPS 500,000.
+ImageNet set IMAGENET in yolov3/darknet53/dataset.py and, here, the first of the two values at the right of each
+constant. Then fine-tune at 448 x 448 as cfg/darknet53_448.cfg does: the second value of each, in
+yolov3/darknet53/dataset.py too, START being the first run's best.pt.
 
 Writes runs/<RUN>/: log.csv (each step's loss, each evaluation's top-1 and top-5), curves.png, last.pt (to go on from:
 the same command does), best.pt (the highest top-1 on VAL) and backbone.pt: best.pt without the layer that names the
-classes, which yolov1/train.py takes as BACKBONE if BATCH_NORM in yolov1/model.py is the same.
+classes, which yolov3/train.py takes as BACKBONE.
 
 The loss is the softmax cross-entropy, its mean over the images. Darknet adds up the images' gradients and divides the
-step by their number, which is the same.
+step by their number, which is the same, and prints the same mean.
 
 Several GPUs are one process each, under DistributedDataParallel. nn.DataParallel is one process for all of them: its
 threads wait for one Python interpreter, the weights are copied to every GPU at every step, the first GPU gathers all
 outputs, and it ends at the edge of one machine. BatchNorm takes its averages over each process's part of the batch, as
 Darknet does.
 
-What changed from earlier classifiers: nothing that the paper tells; GoogLeNet's accuracy is comparable (section 2.2).
+What changed from yolov2/darknet19/train.py: 256 x 256 in the paper too; more subdivisions, as the network is larger.
 """
 import csv
 import math
@@ -48,25 +49,25 @@ from shared.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from shared.draw import write_training_curves
 from shared.errors import InputError
 from shared.imagenet import list_classes, read_split
-from shared.paths import RUNS, written_whole
-from yolov1.extraction_dataset import TRAIN, VAL, ClassificationDataset
-from yolov1.extraction_model import BATCH_NORM, Extraction
+from shared.paths import RUNS, atomic_write
+from yolov3.darknet53.dataset import TRAIN, VAL, ClassificationDataset
+from yolov3.darknet53.model import Darknet53
 
-# The sample's values        the authors'
-RUN = "extraction"           # the folder in runs/; a new name begins a new training
-START = None                 # or a best.pt: the weights to begin with
-MAX_STEPS = 200              # [darknet] 1,600,000 (160 epochs)
-BATCH_SIZE = 16              # [darknet] 128: images per optimizer step, over all GPUs
-SUBDIVISIONS = 1             # [darknet] 4: the parts in which a batch goes through the network, for memory
-SIZE = 64                    # paper 224
-CROPS = (64, 92)             # [darknet] (224, 320): the short side, least and most, before the cut
-AUGMENT = False              # [darknet] True; ours: 200 steps suffice for 80 images, not for all their variations
+# The sample's values        the authors', to pretrain at 256 x 256 / to fine-tune at 448 x 448
+RUN = "darknet53"            # "darknet53" / "darknet53_448": the folder in runs/; a new name begins a new training
+START = None                 # None / RUNS / "darknet53" / "best.pt": the weights to begin with
+MAX_STEPS = 100              # [darknet] 800,000 / 100,000 (80 / 10 epochs)
+BATCH_SIZE = 16              # [darknet] 128 / 128: images per optimizer step, over all GPUs
+SUBDIVISIONS = 1             # [darknet] 4 / 8: the parts in which a batch goes through the network, for memory
+SIZE = 64                    # [darknet] 256 / 448; paper 256
+CROPS = (32, 112)            # [darknet] (128, 448) / (448, 512): the short side, least and most, before the cut
+AUGMENT = False              # [darknet] True; ours: 100 steps suffice for 80 images, not for all their variations
 OPTIMIZER = "adam"           # [darknet] "sgd"; ours: SGD at the authors' rate needs thousands of steps
-LEARNING_RATE = 7e-5         # [darknet] .1; ours: without BatchNorm 2e-4 still guesses after 100 steps
-BURN_IN = 10                 # [darknet] 0 steps
+LEARNING_RATE = 1e-3         # [darknet] .1 / .001
+BURN_IN = 10                 # [darknet] 1000 / 0 steps
 SCHEDULE = "cosine"          # [darknet] "poly"; ours: of a short run poly would leave too little
 POWER = 4                    # [darknet] of the polynomial (1 - step / MAX_STEPS)^POWER
-BATCHNORM_MOMENTUM = 0.1     # [darknet] .01; ours: .01 leaves the running averages unfinished after 200 steps
+BATCHNORM_MOMENTUM = 0.1     # [darknet] .01; ours: .01 leaves the running averages unfinished after 100 steps
 MOMENTUM = 0.9               # [darknet] SGD's
 WEIGHT_DECAY = 5e-4          # [darknet] on the weights of convolutions only
 ADAM_BETAS = (0.9, 0.95)     # ours, as in the detectors
@@ -115,9 +116,9 @@ def check_constants(ranks):
     """Raises InputError for what would fail, or mean something else, only later."""
     for name, value, known in [("OPTIMIZER", OPTIMIZER, ("adam", "sgd")), ("SCHEDULE", SCHEDULE, ("cosine", "poly"))]:
         if value not in known:
-            raise InputError(f"yolov1/extraction_train.py: {name} {value!r} is none of {known}")
+            raise InputError(f"yolov3/darknet53/train.py: {name} {value!r} is none of {known}")
     if BATCH_SIZE % (SUBDIVISIONS * ranks):
-        raise InputError(f"yolov1/extraction_train.py: BATCH_SIZE {BATCH_SIZE} cannot be divided by "
+        raise InputError(f"yolov3/darknet53/train.py: BATCH_SIZE {BATCH_SIZE} cannot be divided by "
                          f"SUBDIVISIONS {SUBDIVISIONS} x {ranks} processes")
 
 
@@ -171,32 +172,31 @@ def main():
 
     # The network, from the beginning or from where it was.
     torch.manual_seed(SEED)
-    network = Extraction(len(classes))
+    network = Darknet53(len(classes))
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = BATCHNORM_MOMENTUM
     folder = RUNS / RUN
     last, best, log = folder / "last.pt", folder / "best.pt", folder / "log.csv"
     done, best_top1 = 0, -1.0
-    fixed = {"classes": classes, "optimizer_name": OPTIMIZER, "batch_norm": BATCH_NORM,     # what a run may not change
+    fixed = {"classes": classes, "optimizer_name": OPTIMIZER,                           # what a run may not change
              "train": [len(train), zlib.crc32(" ".join(os.path.basename(path) for path, _ in train).encode())]}
     if last.exists():
-        state = load_checkpoint(last, "Extraction")
-        for key, constant in [("classes", "TRAIN"), ("train", "TRAIN"),
-                              ("optimizer_name", "OPTIMIZER"), ("batch_norm", "BATCH_NORM")]:
+        state = load_checkpoint(last, "Darknet53")
+        for key, constant in [("classes", "TRAIN"), ("train", "TRAIN"), ("optimizer_name", "OPTIMIZER")]:
             if state[key] != fixed[key]:
                 raise InputError(f"{last}: was trained with another {constant}; put it back, or give RUN in "
-                                 "yolov1/extraction_train.py a new name")
+                                 "yolov3/darknet53/train.py a new name")
         done, best_top1 = state["step"], state["best_top1"]
         if done >= MAX_STEPS:
             if rank == 0:
-                print(f"{last} has done its {done} steps. For more raise MAX_STEPS in yolov1/extraction_train.py (the "
+                print(f"{last} has done its {done} steps. For more raise MAX_STEPS in yolov3/darknet53/train.py (the "
                       "rate then starts again higher), for another training give RUN a new name.")
             if ranks > 1:
                 dist.destroy_process_group()
             return
     elif START:
-        state = load_checkpoint(START, "Extraction")
+        state = load_checkpoint(START, "Darknet53")
         if state["classes"] != classes:
             raise InputError(f"{START}: was trained on other classes than those in {TRAIN}")
     if last.exists() or START:
@@ -207,7 +207,7 @@ def main():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
-        with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
+        with atomic_write(log) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(row for row in rows if int(row["step"]) <= done)                # not beyond the checkpoint
@@ -240,7 +240,7 @@ def main():
             dist.all_reduce(total)                                           # so that all stop if one has to
         total = total.item() / ranks
         if not math.isfinite(total):
-            sys.exit(f"yolov1/extraction_train.py: the loss of step {step} is not finite: {total}. "
+            sys.exit(f"yolov3/darknet53/train.py: the loss of step {step} is not finite: {total}. "
                      f"{last} is as it was.")
         optimizer.step()
         optimizer.zero_grad()
@@ -257,7 +257,7 @@ def main():
                              **measured})
             file.flush()
         if rank == 0 and (evaluating or saving):
-            state = {"network": "Extraction", "size": SIZE, "step": step, **fixed, "model": network.state_dict()}
+            state = {"network": "Darknet53", "size": SIZE, "step": step, **fixed, "model": network.state_dict()}
             if evaluating:
                 bar.write(f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in measured.items()))
                 write_training_curves(folder / "curves.png", log, TERMS, MEASURES, title="accuracy")
@@ -271,7 +271,7 @@ def main():
         if ranks > 1 and (evaluating or saving):
             dist.barrier()
     if rank == 0:
-        print(f"{folder}: curves.png, log.csv, last.pt, best.pt and backbone.pt. Next: BACKBONE in yolov1/train.py")
+        print(f"{folder}: curves.png, log.csv, last.pt, best.pt and backbone.pt. Next: BACKBONE in yolov3/train.py")
     if ranks > 1:
         dist.destroy_process_group()
 

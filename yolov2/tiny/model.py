@@ -6,7 +6,7 @@ Source  Not in the paper. cfg/yolov2-tiny-voc.cfg and cfg/yolov2-tiny.cfg of pjr
 What its numbers mean is as in yolov2/model.py; so are the functions that decode them and that read and write weights.
 NETWORK in yolov2/train.py chooses it; detect.py and evaluate.py know it by the file.
 
-    python yolov2/tiny_model.py     prints the layer table
+    python yolov2/tiny/model.py     prints the layer table
 
 Parameters 15,861,773 for VOC's 20 classes; 6.971 billion operations at 416 x 416, a quarter of YOLOv2's. On VOC 2007
 the authors' site has 57.1 mAP for it, 76.8 for YOLOv2. The network for COCO's 80 classes has half the channels in

@@ -5,14 +5,14 @@ Paper   "YOLO9000: Better, Faster, Stronger", section 3, "Training for classific
 Source  Where the paper is silent, [darknet]: cfg/darknet19.cfg, cfg/darknet19_448.cfg, examples/classifier.c,
         src/network.c (get_current_rate), src/blas.c (softmax_x_ent_cpu) of pjreddie/darknet at f6afaab.
 
-    python yolov2/darknet19_train.py                           one GPU if there is one, the CPU otherwise
-    torchrun --nproc-per-node=4 yolov2/darknet19_train.py      four GPUs of one machine, one process each
-    torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=FIRST:29500 yolov2/darknet19_train.py
+    python yolov2/darknet19/train.py                           one GPU if there is one, the CPU otherwise
+    torchrun --nproc-per-node=4 yolov2/darknet19/train.py      four GPUs of one machine, one process each
+    torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=FIRST:29500 yolov2/darknet19/train.py
                                                                the same line on each of two machines, FIRST being the
                                                                name of one; data and runs/ on a disk that both see
 
 As committed the constants train the whole network on the sample's 80 drawings, on a CPU, in one to two minutes. For
-ImageNet set IMAGENET in yolov2/darknet19_dataset.py and, here, the first of the two values at the right of each
+ImageNet set IMAGENET in yolov2/darknet19/dataset.py and, here, the first of the two values at the right of each
 constant. Then fine-tune at 448 x 448 as the paper does: the second value of each, START being the first run's best.pt.
 
 Writes runs/<RUN>/: log.csv (each step's loss, each evaluation's top-1 and top-5), curves.png, last.pt (to go on from:
@@ -27,7 +27,7 @@ threads wait for one Python interpreter, the weights are copied to every GPU at 
 outputs, and it ends at the edge of one machine. BatchNorm takes its averages over each process's part of the batch, as
 Darknet does.
 
-What changed from yolov1/extraction_train.py: a burn-in, half the steps, and the fine-tuning at 448 x 448.
+What changed from yolov1/extraction/train.py: a burn-in, half the steps, and the fine-tuning at 448 x 448.
 """
 import csv
 import math
@@ -47,9 +47,9 @@ from shared.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from shared.draw import write_training_curves
 from shared.errors import InputError
 from shared.imagenet import list_classes, read_split
-from shared.paths import RUNS, written_whole
-from yolov2.darknet19_dataset import TRAIN, VAL, ClassificationDataset
-from yolov2.darknet19_model import Darknet19
+from shared.paths import RUNS, atomic_write
+from yolov2.darknet19.dataset import TRAIN, VAL, ClassificationDataset
+from yolov2.darknet19.model import Darknet19
 
 # The sample's values        the authors', to pretrain at 256 x 256 / to fine-tune at 448 x 448
 RUN = "darknet19"            # "darknet19" / "darknet19_448": the folder in runs/; a new name begins a new training
@@ -114,9 +114,9 @@ def check_constants(ranks):
     """Raises InputError for what would fail, or mean something else, only later."""
     for name, value, known in [("OPTIMIZER", OPTIMIZER, ("adam", "sgd")), ("SCHEDULE", SCHEDULE, ("cosine", "poly"))]:
         if value not in known:
-            raise InputError(f"yolov2/darknet19_train.py: {name} {value!r} is none of {known}")
+            raise InputError(f"yolov2/darknet19/train.py: {name} {value!r} is none of {known}")
     if BATCH_SIZE % (SUBDIVISIONS * ranks):
-        raise InputError(f"yolov2/darknet19_train.py: BATCH_SIZE {BATCH_SIZE} cannot be divided by "
+        raise InputError(f"yolov2/darknet19/train.py: BATCH_SIZE {BATCH_SIZE} cannot be divided by "
                          f"SUBDIVISIONS {SUBDIVISIONS} x {ranks} processes")
 
 
@@ -184,11 +184,11 @@ def main():
         for key, constant in [("classes", "TRAIN"), ("train", "TRAIN"), ("optimizer_name", "OPTIMIZER")]:
             if state[key] != fixed[key]:
                 raise InputError(f"{last}: was trained with another {constant}; put it back, or give RUN in "
-                                 "yolov2/darknet19_train.py a new name")
+                                 "yolov2/darknet19/train.py a new name")
         done, best_top1 = state["step"], state["best_top1"]
         if done >= MAX_STEPS:
             if rank == 0:
-                print(f"{last} has done its {done} steps. For more raise MAX_STEPS in yolov2/darknet19_train.py (the "
+                print(f"{last} has done its {done} steps. For more raise MAX_STEPS in yolov2/darknet19/train.py (the "
                       "rate then starts again higher), for another training give RUN a new name.")
             if ranks > 1:
                 dist.destroy_process_group()
@@ -205,7 +205,7 @@ def main():
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
     if rank == 0:
         rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
-        with written_whole(log) as temporary, open(temporary, "w", newline="") as file:
+        with atomic_write(log) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(row for row in rows if int(row["step"]) <= done)                # not beyond the checkpoint
@@ -238,7 +238,7 @@ def main():
             dist.all_reduce(total)                                           # so that all stop if one has to
         total = total.item() / ranks
         if not math.isfinite(total):
-            sys.exit(f"yolov2/darknet19_train.py: the loss of step {step} is not finite: {total}. "
+            sys.exit(f"yolov2/darknet19/train.py: the loss of step {step} is not finite: {total}. "
                      f"{last} is as it was.")
         optimizer.step()
         optimizer.zero_grad()

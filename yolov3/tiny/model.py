@@ -6,12 +6,12 @@ Source  Not in the paper. cfg/yolov3-tiny.cfg of pjreddie/darknet at f6afaab [da
 What its numbers mean is as in yolov3/model.py; so are the functions that decode them and that read and write weights.
 NETWORK in yolov3/train.py chooses it; detect.py and evaluate.py know it by the file.
 
-    python yolov3/tiny_model.py     prints the layer table
+    python yolov3/tiny/model.py     prints the layer table
 
 Parameters 8,852,366 for COCO's 80 classes; 5.565 billion operations at 416 x 416, a twelfth of YOLOv3's. On COCO
 AlexeyAB's README has 33.1 AP50 for it, 55.3 for YOLOv3.
 
-What changed from yolov2/tiny_model.py: the second scale, and a 1 x 1 convolution before the head.
+What changed from yolov2/tiny/model.py: the second scale, and a 1 x 1 convolution before the head.
 """
 import torch
 import torch.nn as nn

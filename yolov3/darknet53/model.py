@@ -8,13 +8,13 @@ Residual blocks: 1 x 1 to half the channels, 3 x 3 back, added to what went in. 
 halves the image and doubles the channels, five times; then global average pooling and one fully connected layer: an
 image of any size goes in, C numbers come out.
 
-    python yolov3/darknet53_model.py     prints the layer table
+    python yolov3/darknet53/model.py     prints the layer table
 
 Parameters 41,609,928 for ImageNet's 1000 classes; 18.57 billion operations at 256 x 256. The paper's 18.7 (Table 2) is
 what one gets with the last layer before the average, at each of 8 x 8 places, as Darknet-19 has it; Table 1 and the cfg
 have it after.
 
-What changed from yolov2/darknet19_model.py: 53 layers instead of 19, shortcuts, convolutions with a stride of 2 instead
+What changed from yolov2/darknet19/model.py: 53 layers instead of 19, shortcuts, convolutions with a stride of 2 instead
 of max pooling, the last layer after the average; 18.57 billion operations at 256 x 256 instead of 7.29.
 """
 import torch

@@ -14,9 +14,9 @@ Evaluation  The square in the middle, scaled to the input.
 The colours are the nearest that albumentations has: Darknet multiplies S and V of HSV by U(.75, 1) or its inverse,
 ColorJitter saturation and brightness by U(.75, 1 / .75).
 
-    python yolov2/darknet19_dataset.py     writes runs/darknet19/augmented.png: images as training would show them
+    python yolov2/darknet19/dataset.py     writes runs/darknet19/augmented.png: images as training would show them
 
-What changed from yolov1/extraction_dataset.py: rotation, aspect and colours; larger and smaller cuts.
+What changed from yolov1/extraction/dataset.py: rotation, aspect and colours; larger and smaller cuts.
 """
 import os
 import sys

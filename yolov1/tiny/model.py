@@ -8,7 +8,7 @@ Source  cfg/yolov1-tiny.cfg of pjreddie/darknet at f6afaab [darknet], the networ
 What its numbers mean is as in yolov1/model.py; so are the functions that decode them and that read and write weights.
 NETWORK in yolov1/train.py chooses it; detect.py and evaluate.py know it by the file.
 
-    python yolov1/tiny_model.py     prints the layer table
+    python yolov1/tiny/model.py     prints the layer table
 
 Parameters 27,095,374 for VOC's 20 classes; 3.216 billion operations at 448 x 448, a thirteenth of YOLOv1's. On VOC 2007
 the paper has 52.7 mAP for Fast YOLO, 63.4 for YOLO.

@@ -12,7 +12,7 @@ same. The later one here, so that the authors' weights mean the same.
 
 The paper has no BatchNorm; the later extraction.cfg has it. BATCH_NORM below chooses.
 
-    python yolov1/extraction_model.py     prints the layer table
+    python yolov1/extraction/model.py     prints the layer table
 
 Parameters 23,428,136 for ImageNet's 1000 classes, 23,437,224 with BatchNorm; 8.52 billion operations at 224 x 224.
 

@@ -10,7 +10,7 @@ Training    The short side to a random length, then a square cut out at a random
             time. Pixels are 0..1: no mean is subtracted.
 Evaluation  The square in the middle, scaled to the input.
 
-    python yolov1/extraction_dataset.py     writes runs/extraction/augmented.png: images as training would show them
+    python yolov1/extraction/dataset.py     writes runs/extraction/augmented.png: images as training would show them
 
 What changed from yolov1/dataset.py: one label for an image, and a cut out of it; no colours.
 """

@@ -8,11 +8,11 @@ Source  Lines marked [darknet] are read off cfg/darknet19.cfg and the C code of 
 BatchNorm everywhere, and global average pooling instead of fully connected layers: an image of any size goes in, C
 numbers come out.
 
-    python yolov2/darknet19_model.py     prints the layer table
+    python yolov2/darknet19/model.py     prints the layer table
 
 Parameters 20,842,376 for ImageNet's 1000 classes; 5.58 billion operations at 224 x 224, 7.29 at 256, 22.33 at 448.
 
-What changed from yolov1/extraction_model.py: 19 layers instead of 21, BatchNorm, no large 7 x 7 at the beginning; 5.58
+What changed from yolov1/extraction/model.py: 19 layers instead of 21, BatchNorm, no large 7 x 7 at the beginning; 5.58
 billion operations instead of 8.52.
 """
 import torch

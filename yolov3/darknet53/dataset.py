@@ -15,9 +15,9 @@ Evaluation  The square in the middle, scaled to the input.
 The colours are the nearest that albumentations has: Darknet multiplies S and V of HSV by U(.75, 1) or its inverse,
 ColorJitter saturation and brightness by U(.75, 1 / .75).
 
-    python yolov3/darknet53_dataset.py     writes runs/darknet53/augmented.png: images as training would show them
+    python yolov3/darknet53/dataset.py     writes runs/darknet53/augmented.png: images as training would show them
 
-What changed from yolov2/darknet19_dataset.py: the fine-tuning at 448 x 448 does without rotation, aspect and colours.
+What changed from yolov2/darknet19/dataset.py: the fine-tuning at 448 x 448 does without rotation, aspect and colours.
 """
 import os
 import sys
