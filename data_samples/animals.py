@@ -1,4 +1,7 @@
-"""The animals of Pascal VOC, looking to the right (the cat at us): (pen, rng) -> strokes on the pen."""
+"""
+The animals of Pascal VOC. Each function draws one with the pen. The random generator chooses colours and proportions.
+All animals look to the right, but for the cat, which faces the viewer.
+"""
 
 import numpy as np
 
@@ -12,7 +15,7 @@ def eye(pen, x, y, radius):
 
 
 def leg(pen, x, top, bottom, width, colour, foot, step=0):
-    """A leg from (x, top) down to bottom with a hoof or paw of its own colour; step moves the foot forward."""
+    """A leg from (x, top) down to bottom. The hoof or paw has the colour `foot`, and `step` moves it forward."""
     knee = (x + step * .3 + .01, top + (bottom - top) * .5)
     pen.line([(x, top), knee], width * 1.2, colour)
     pen.line([knee, (x + step, bottom)], width, colour)
@@ -106,7 +109,7 @@ def dog(pen, rng):
                   (.2, .59)), fur)
     pen.fill([(.56, .4), (.62, .24), (.8, .3), (.72, .52)], fur, .02)
     pen.shade(blob((.15, .55), (.45, .53), (.72, .5), (.66, .65), (.2, .65)), .84)
-    if rng.random() < .45:                                                      # a saddle of another colour
+    if rng.random() < .45:                                                      # a patch of another colour on the back
         pen.patch(blob((.18, .3), (.5, .3), (.56, .42), (.4, .49), (.22, .46)), ear)
     for x in (.22, .64):
         leg(pen, x, y, ground, .075, fur, blend(fur, WHITE, .4), rng.uniform(-.03, .03))
@@ -153,8 +156,8 @@ def horse(pen, rng):
 
 
 def cow(pen, rng):
-    coat, spot = [(WHITE, BLACK), (WHITE, BROWN), (CREAM, (160, 90, 50)), (BROWN, CREAM),
-                  ((70, 62, 64), WHITE)][rng.integers(5)]
+    colours = [(WHITE, BLACK), (WHITE, BROWN), (CREAM, (160, 90, 50)), (BROWN, CREAM), ((70, 62, 64), WHITE)]
+    coat, spot = colours[rng.integers(5)]
     far, horn = tone(coat, .74), vary(rng, .09, .25)
     ground, muzzle = vary(rng, .94, .04), pick(rng, PINK, PINK, (214, 170, 150))
     pen.line(curve((.1, .36), (.03, .44), (.04, .62), (.02, .7)), .024, far)

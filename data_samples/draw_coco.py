@@ -1,11 +1,17 @@
-"""Draws a tiny COCO: the folders, the JSON with all its fields and the eighty categories of the real one.
+"""
+Draws a small sample in the layout of COCO: the same folders, JSON fields and eighty categories.
 
     python data_samples/draw_coco.py        writes data_samples/coco, 16 + 8 images, in 3 seconds
 
-The scenes are those of draw_voc.py, of other numbers, with COCO's names: 20 of the 80 categories occur. An object's
-outline is a polygon or several around what shows of it; its area is the pixels within, holes too, its box is tight. One
-training image has a flock, annotated as COCO does where objects are too many to tell: one annotation, iscrowd 1, its
-outline run lengths. One image has no objects. The ids of the images have gaps, as COCO's have.
+The images are drawn by draw_voc.py and have other numbers than the images of the VOC sample. Their objects have COCO's
+names; 20 of the 80 categories occur.
+
+- The outline of an object is one polygon or several around its visible part. Its area is the count of the pixels within
+  the outline, holes included. Its box is the tight box of its visible pixels.
+- One training image has a flock of sheep. COCO gives one annotation to objects that are too many to be annotated one by
+  one: iscrowd is 1, and the outline is a list of run lengths.
+- One training image has no objects.
+- The ids of the images have gaps, as in COCO.
 """
 import json
 import shutil
@@ -23,31 +29,46 @@ from shared.paths import SAMPLES
 
 SEED = 2017
 NUM_TRAIN, NUM_VAL = 16, 8
-FIRST = 201                            # the number of the first of draw_voc.py's scenes: a block of 8 shows all classes
-CROWD, EMPTY = 5, 11                   # images that are not among those scenes
+FIRST = 201                            # number of the first image from draw_voc.py; it begins a block of 8, which shows
+                                       # all classes
+CROWD, EMPTY = 5, 11                   # numbers of the two images that are not from draw_voc.py
 OUT = SAMPLES / "coco"
 JPEG_QUALITY = 84
 OTHER_NAMES = {"aeroplane": "airplane", "diningtable": "dining table", "motorbike": "motorcycle",
                "pottedplant": "potted plant", "sofa": "couch", "tvmonitor": "tv"}
-SUPERCATEGORIES = {1: "person", 2: "vehicle", 10: "outdoor", 16: "animal", 27: "accessory", 34: "sports",
-                   44: "kitchen", 52: "food", 62: "furniture", 72: "electronic", 78: "appliance", 84: "indoor"}
+SUPERCATEGORIES = {                    # category id from which on it holds: name
+    1: "person", 2: "vehicle", 10: "outdoor", 16: "animal", 27: "accessory", 34: "sports", 44: "kitchen", 52: "food",
+    62: "furniture", 72: "electronic", 78: "appliance", 84: "indoor"}
 ABOUT = "drawn by data_samples/draw_coco.py"
 
 
 def draw_image(number):
-    """-> image (H, W, 3) uint8 RGB, a list of (name, mask (H, W) bool, is it a crowd)"""
+    """
+    number   of the image, from 1
+    returns  image (H, W, 3) uint8 RGB, and a list of (name, mask (H, W) bool, whether it is a crowd)
+    """
+    rng = np.random.default_rng((SEED, number))
     if number == CROWD:
-        return flock(np.random.default_rng((SEED, number)))
+        return flock(rng)
     if number == EMPTY:
-        return background(seaside, 500, 333, np.random.default_rng((SEED, number)))[0], []
-    image, objects, owner = draw_voc.draw_image(FIRST + number - (number > CROWD) - (number > EMPTY))
-    return image, [(OTHER_NAMES.get(item["name"], item["name"]), owner == n, False) for n, item in enumerate(objects)]
+        image, _ = background(seaside, 500, 333, rng)
+        return image, []
+    voc_number = FIRST + number
+    for other in (CROWD, EMPTY):
+        if number > other:
+            voc_number -= 1
+    image, objects, owner = draw_voc.draw_image(voc_number)
+    annotated = []
+    for index, item in enumerate(objects):
+        name = OTHER_NAMES.get(item["name"], item["name"])
+        annotated.append((name, owner == index, False))
+    return image, annotated
 
 
 def flock(rng):
-    """Thirty sheep on a meadow, the farthest first, and a dog and a person in front of them."""
+    """Thirty sheep on a meadow, drawn from the farthest to the nearest, and a dog and a person in front of them."""
     image, ground = background(meadow, 500, 375, rng)
-    owner = np.zeros(image.shape[:2], int)                   # what shows at a pixel: 0 nothing, 1 the flock, 2, 3
+    owner = np.zeros(image.shape[:2], int)                   # visible: 1 the flock, 2 the dog, 3 the person, or 0
     for depth in np.linspace(0.05, 0.5, 30):
         layer = draw("sheep", 26 + 40 * depth, rng, bool(rng.random() < 0.5))
         x, y = round(rng.uniform(20, 420)), round(ground + depth * (375 - ground)) - layer.shape[0]
@@ -62,25 +83,45 @@ def flock(rng):
 
 
 def polygons(mask):
-    """(H, W) bool -> a list of [x1, y1, x2, y2, ...], the outlines of its parts; the number of pixels within"""
+    """
+    mask     (H, W) bool
+    returns  a list of polygons [x1, y1, x2, y2, ...], the outlines of the parts of the mask; the count of the pixels
+             within them
+    """
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     within = cv2.drawContours(np.zeros(mask.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
-    simple = [cv2.approxPolyDP(outline, 1, True) for outline in outlines]    # one pixel off at most
-    chosen = [few if len(few) >= 3 else all_of_it for few, all_of_it in zip(simple, outlines)]
-    return [points.ravel().astype(float).tolist() for points in chosen if len(points) >= 3], float(within.sum())
+    result = []
+    for outline in outlines:                                                 # (points, 1, 2)
+        simple = cv2.approxPolyDP(outline, 1, True)                          # fewer points, at most one pixel off
+        if len(simple) >= 3:
+            result.append(simple.ravel().astype(float).tolist())
+        elif len(outline) >= 3:                                              # a thin part, simplified to a line
+            result.append(outline.ravel().astype(float).tolist())
+    return result, float(within.sum())
 
 
 def run_lengths(mask):
-    """(H, W) bool -> counts and size: how many 0, then 1, then 0 ... follow each other, column by column"""
-    values = mask.T.ravel()
+    """
+    mask     (H, W) bool
+    returns  COCO's dict of counts and size. The counts go through the mask column by column: so many pixels are 0, so
+             many after them are 1, so many are 0 again ...
+    """
+    values = mask.T.ravel()                                                  # (W H,)
     edges = np.flatnonzero(np.diff(values)) + 1
     counts = np.diff([0, *edges, len(values)]).tolist()
-    return {"counts": [0] * bool(values[0]) + counts, "size": list(mask.shape)}
+    if values[0]:                                                            # the first count is always of zeros
+        counts = [0, *counts]
+    return {"counts": counts, "size": list(mask.shape)}
 
 
 def instances(numbers, ids):
-    """Draws the images -> {file name: image}, and all that COCO's JSON says of them"""
-    label_ids, images, pictures, annotations = {name: i for i, name in CATEGORIES.items()}, [], {}, []
+    """
+    numbers  of the images to draw
+    ids      a list: the image with number n has the id ids[n]
+    returns  {file name: image}, and the content of COCO's JSON file
+    """
+    category_ids = {name: i for i, name in CATEGORIES.items()}
+    images, pictures, annotations = [], {}, []
     for number in tqdm(numbers, unit="image"):
         image, objects = draw_image(number)
         name = f"{ids[number]:012d}.jpg"
@@ -90,19 +131,24 @@ def instances(numbers, ids):
                        "id": ids[number]})
         for n, (name, mask, crowd) in enumerate(objects):
             left, top, right, bottom = map(float, tight_box(mask))
-            outline, area = (run_lengths(mask), float(mask.sum())) if crowd else polygons(mask)
+            if crowd:
+                outline, area = run_lengths(mask), float(mask.sum())
+            else:
+                outline, area = polygons(mask)
             annotations.append({"segmentation": outline, "area": area, "iscrowd": int(crowd), "image_id": ids[number],
-                                "bbox": [left, top, right - left, bottom - top], "category_id": label_ids[name],
+                                "bbox": [left, top, right - left, bottom - top], "category_id": category_ids[name],
                                 "id": 100 * ids[number] + n})
-    supercategories = [max(first for first in SUPERCATEGORIES if first <= i) for i in CATEGORIES]
+    categories = []
+    for i, name in CATEGORIES.items():
+        first = max(first for first in SUPERCATEGORIES if first <= i)
+        categories.append({"supercategory": SUPERCATEGORIES[first], "id": i, "name": name})
     return pictures, {
         "info": {"description": ABOUT, "url": "", "version": "1.0", "year": 2017, "contributor": ABOUT,
                  "date_created": "2017/01/01"},
         "licenses": [{"url": "", "id": 1, "name": "as this repository"}],
         "images": images,
         "annotations": annotations,
-        "categories": [{"supercategory": SUPERCATEGORIES[first], "id": i, "name": name}
-                       for (i, name), first in zip(CATEGORIES.items(), supercategories)]}
+        "categories": categories}
 
 
 def main():

@@ -1,16 +1,18 @@
-"""Draws a tiny ImageNet: the folders, file names and ten of the thousand classes of the real one, as drawings.
+"""
+Draws a small sample in the layout of ImageNet: the same folders and file names, and ten of the thousand classes.
 
     python data_samples/draw_imagenet.py    writes data_samples/imagenet, 80 + 40 images, in 2 seconds
 
         train/n02690373/n02690373_1.JPEG ...            8 images of each class
         val/n02690373/ILSVRC2012_val_00000001.JPEG ...  4 images of each class
-        LOC_synset_mapping.txt                          the classes' names, as Kaggle's copy of ImageNet has them
+        LOC_synset_mapping.txt                          the names of the classes, as in Kaggle's copy of ImageNet
 
-The photographs of ImageNet may not be redistributed; these images may. Each shows one object, whole, on a scene. Of
-the drawings only those are used that a class of ImageNet fits: its thousand have no bus, car or bird as such.
+The photographs of ImageNet may not be redistributed; these images may. Each shows one whole object on a scene. Ten of
+the twenty drawings fit a class of ImageNet and are used. The thousand classes have kinds of buses, cars and birds, for
+example, but no class bus, car or bird.
 
-For a real, if easy, task set NUM_TRAIN, NUM_VAL = 400, 50 and OUT to a folder of yours: 1 minute. An image depends on
-SEED, its split, its class and its number in the class alone.
+For a larger task, still an easy one, set NUM_TRAIN, NUM_VAL = 400, 50 and set OUT to a folder of yours; it takes 1
+minute. An image depends on SEED, its split, its class and its number in the class alone.
 """
 
 import shutil
@@ -30,9 +32,9 @@ NUM_TRAIN, NUM_VAL = 8, 4                               # images of each class
 OUT = SAMPLES / "imagenet"
 SIZES = [(256, 192)] * 4 + [(192, 256)] * 2 + [(224, 224), (256, 170)]      # width, height
 JPEG_QUALITY = 88
-SHARE = .6, .95                                         # the object's longer side / the image's shorter one
+SHARE = .6, .95                                         # longer side of the object / shorter side of the image
 
-CLASSES = [                                             # wnid, names, drawing, scenes; sorted by wnid as labels are
+CLASSES = [                                             # WordNet id, names, drawing, scenes; in the order of the ids
     ("n02099712", "Labrador retriever", "dog", [meadow, snow, street, room]),
     ("n02389026", "sorrel", "horse", [meadow, meadow, snow]),
     ("n02412080", "ram, tup", "sheep", [meadow, meadow, snow]),
@@ -46,7 +48,11 @@ CLASSES = [                                             # wnid, names, drawing, 
 
 
 def draw_image(split, label, number):
-    """Image number (from 1) of a class; split is 0 for train, 1 for val. -> (H, W, 3) uint8 RGB"""
+    """
+    split    0 for train, 1 for val
+    number   of the image in its class, from 1
+    returns  (H, W, 3) uint8 RGB
+    """
     rng = np.random.default_rng((SEED, split, label, number))
     _, _, name, scenes = CLASSES[label]
     scene = scenes[rng.integers(len(scenes))]
@@ -54,7 +60,7 @@ def draw_image(split, label, number):
     image, ground = background(scene, width, height, rng)
     layer = draw(name, rng.uniform(*SHARE) * min(width, height), rng, bool(rng.random() < .5))
     h, w = layer.shape[:2]
-    x = round(rng.uniform(.25, .75) * (width - w))      # the middle square of the image is what evaluation looks at
+    x = round(rng.uniform(.25, .75) * (width - w))      # most of it in the central square, which is evaluated
     if name == "aeroplane":
         y = round(rng.uniform(0, .5 * (height - h)))
     else:

@@ -1,27 +1,33 @@
-"""Draws the README's pictures: one scene as YOLOv1, v2 and v3 detect it, their training, and who learns what.
+"""
+Draws the pictures of the README into data_samples/readme/.
 
-    python data_samples/draw_readme.py     writes data_samples/readme/, from what these six commands leave in runs/ (10
-                                           minutes on 2 CPU cores):
-                                               python yolov1/train.py      python yolov1/detect.py
-                                               python yolov2/train.py      python yolov2/detect.py
-                                               python yolov3/train.py      python yolov3/detect.py
+    scene.jpg         the detections of YOLOv1, YOLOv2 and YOLOv3 in one scene
+    training.png      the loss and the average precision during their trainings
+    assignment.jpg    which predictors learn which object; taken out of yolov3/walkthrough.ipynb
 
-The third picture is taken out of yolov3/walkthrough.ipynb. All have a white ground, to be legible on a dark page too.
+First run these six commands, which write the detections and logs into runs/ (10 minutes on 2 CPU cores):
+
+    python yolov1/train.py      python yolov1/detect.py
+    python yolov2/train.py      python yolov2/detect.py
+    python yolov3/train.py      python yolov3/detect.py
+
+Then draw the pictures. They have a white background, so that they are legible on a dark page too:
+
+    python data_samples/draw_readme.py
 """
 import base64
 import csv
 import json
-import sys
 
 from matplotlib.figure import Figure
 from PIL import Image
 
-from shared.errors import InputError
+from shared.errors import InputError, run
 from shared.paths import ROOT, RUNS, SAMPLES, atomic_write
 from shared.voc import CLASSES, read_split
 
 OUT = SAMPLES / "readme"
-SCENE = "000006"                                        # an image of the split train
+SCENE = "000006"                                        # the name of an image of the split train
 VERSIONS = ["yolov1", "yolov2", "yolov3"]
 TERMS = ["xy", "wh", "object", "no_object", "class", "total"]
 COLOURS = ["tab:blue", "tab:cyan", "tab:green", "tab:red", "tab:purple", "black"]
@@ -29,15 +35,16 @@ NOTEBOOK, CHAPTER = ROOT / "yolov3" / "walkthrough.ipynb", "Who learns what"
 
 
 def lines_of(path):
+    """The lines of a text file that the six commands write."""
     if not path.exists():
         raise InputError(f"{path}: no such file; run the six commands that data_samples/draw_readme.py names first")
     return path.read_text(encoding="utf-8").splitlines()
 
 
 def draw_scene(axes):
-    """Three panels: the picture that each version's detect.py has drawn, and how many boxes it has found."""
-    annotation, = [a for a in read_split(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train", CLASSES)
-                   if a.image.stem == SCENE]
+    """Three panels: the picture that the detect.py of each version has drawn, and the count of the detections in it."""
+    annotations = read_split(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train", CLASSES)
+    annotation, = [annotation for annotation in annotations if annotation.image.stem == SCENE]
     for panel, version in zip(axes, VERSIONS):
         folder = RUNS / version / "detect"
         found = sum(line.startswith(annotation.image.name) for line in lines_of(folder / "detections.txt"))
@@ -47,13 +54,13 @@ def draw_scene(axes):
 
 
 def draw_training(axes):
-    """Three panels: each term of the loss over the steps, log scale; the average precision on a second scale."""
+    """Three panels: the terms of the loss on a logarithmic scale, and the average precision on a second scale."""
     for panel, version in zip(axes, VERSIONS):
         rows = list(csv.DictReader(lines_of(RUNS / version / "log.csv")))
         steps = [int(row["step"]) for row in rows]
         for term, colour in zip(TERMS, COLOURS):
-            panel.plot(steps, [float(row[term] or "nan") for row in rows], color=colour, label=term,
-                       linewidth=1.6 if term == "total" else 0.9)
+            values = [float(row[term] or "nan") for row in rows]             # an empty field is not drawn
+            panel.plot(steps, values, color=colour, label=term, linewidth=1.6 if term == "total" else 0.9)
         panel.set(yscale="log", ylim=(0.005, 5000), xlabel="step", title=f"YOLO{version[4:]}")
         panel.grid(alpha=0.3)
         right = panel.twinx()
@@ -68,12 +75,15 @@ def draw_training(axes):
 
 
 def assignment():
-    """The first picture below the heading CHAPTER of the notebook, as bytes of a JPEG."""
-    below = False
+    """The bytes of the first picture (a JPEG) in the notebook's chapter CHAPTER."""
+    in_chapter = False
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-        if cell["cell_type"] == "markdown" and "".join(cell["source"]).startswith("## "):
-            below = CHAPTER in "".join(cell["source"]).splitlines()[0]
-        for output in cell.get("outputs", []) if below else []:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown" and text.startswith("## "):
+            in_chapter = CHAPTER in text.splitlines()[0]
+        if not in_chapter:
+            continue
+        for output in cell.get("outputs", []):
             if "image/jpeg" in output.get("data", {}):
                 return base64.b64decode(output["data"]["image/jpeg"])
     raise InputError(f"{NOTEBOOK}: has no picture below a heading '{CHAPTER}'")
@@ -83,15 +93,13 @@ def main():
     for name, draw, size in [("scene.jpg", draw_scene, (10.5, 5.0)), ("training.png", draw_training, (12, 4))]:
         figure = Figure(figsize=size, layout="constrained")
         draw(figure.subplots(1, 3))
+        quality = {"quality": 88} if name.endswith("jpg") else None
         with atomic_write(OUT / name) as temporary:
-            figure.savefig(temporary, dpi=100, **{"pil_kwargs": {"quality": 88}} if name.endswith("jpg") else {})
+            figure.savefig(temporary, dpi=100, pil_kwargs=quality)
     with atomic_write(OUT / "assignment.jpg") as temporary:
         temporary.write_bytes(assignment())
     print(f"{OUT}: scene.jpg, training.png, assignment.jpg")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

@@ -1,18 +1,19 @@
-"""Draws a tiny Street View House Numbers: the layout "full numbers" of the real one, with drawings for photographs.
+"""
+Draws a small sample of Street View House Numbers in its layout "full numbers", with drawings instead of photographs.
 
     python data_samples/draw_svhn.py        writes data_samples/svhn, 256 + 64 images, in 3 seconds
 
         train/1.png 2.png ... digitStruct.mat           256 images
         test/1.png 2.png ... digitStruct.mat            64 images
 
-The photographs are for non-commercial use only; these images for anybody. Each shows a number of 1 to 4 digits on
-a wall or a plate, turned a little and somewhat blurred, at times beside a piece of another digit that has no box.
+The photographs are for non-commercial use only; these images are for everybody. Each shows a number of 1 to 4 digits on
+a wall or a plate, slightly rotated and blurred. Some show a part of another digit beside it, which has no box.
 
-digitStruct.mat is what MATLAB 7.3 writes, HDF5; yolov3/smol_svhn/dataset.py tells its structure. To keep it small,
-digits with the same value share the number that they refer to, and the file is in HDF5's newest version.
+digitStruct.mat is an HDF5 file, as MATLAB 7.3 writes it; yolov3/smol_svhn/dataset.py describes its structure. Two
+things keep it small: equal values are stored once, and the file is in the newest version of HDF5.
 
-For a real, if easy, task set NUM_TRAIN, NUM_TEST = 4000, 1000 and OUT to a folder of yours: 1 minute. An image depends
-on SEED, its split and its number alone.
+For a larger task, still an easy one, set NUM_TRAIN, NUM_TEST = 4000, 1000 and set OUT to a folder of yours; it takes 1
+minute. An image depends on SEED, its split and its number alone.
 """
 
 import shutil
@@ -32,24 +33,27 @@ SEED = 2011
 NUM_TRAIN, NUM_TEST = 256, 64
 OUT = SAMPLES / "svhn"
 DRAWN_BY = "data_samples/draw_svhn.py"
-LENGTHS = [.25, .5, .17, .08]                           # how often a number has 1, 2, 3, 4 digits
+# Pairs are the least and the greatest value.
+LENGTHS = [.25, .5, .17, .08]                           # probabilities of a number with 1, 2, 3 and 4 digits
 HEIGHTS = 40, 56                                        # of an image in pixels
-LARGE, SMALL = (.68, .76), (.46, .52)                   # a digit's height / the image's: 1 or 2 digits; 2 to 4
-PITCH = {LARGE: (.26, .27), SMALL: (.14, .15)}          # from digit to digit / the image's width: more than a cell's
-TWO_LARGE = .9                                          # of the numbers of 2 digits
-ASPECT = .55, .62                                       # a digit's width / its height
-SPACE = .78, .84                                        # a digit's width / the pitch
-MOST_TURN, MOST_BLUR = 3, .7                            # degrees; pixels
-DOWN = .57                                              # the middle of a number / the image's height
-OFF_CENTRE = .03                                        # or up to this share of the image aside
-OTHERS = .3                                             # of the images show a piece of another digit
-LEVELS = 4                                              # colours are multiples of it: smaller files
+LARGE, SMALL = (.68, .76), (.46, .52)                   # height of a digit / height of the image
+PITCH = {LARGE: (.26, .27), SMALL: (.14, .15)}          # distance from digit to digit / width of the image; it is more
+                                                        # than a cell of the detector (1/4 and 1/8)
+TWO_LARGE = .9                                          # share of large ones among the numbers with 2 digits; numbers
+                                                        # with 1 digit are large, those with 3 or 4 are small
+ASPECT = .55, .62                                       # width of a digit / its height
+SPACE = .78, .84                                        # width of a digit / pitch
+MAX_TURN, MAX_BLUR = 3, .7                              # degrees; pixels
+CENTRE_Y = .57                                          # centre of a number / height of the image
+OFF_CENTRE = .03                                        # a number is up to this share of the image away from its place
+OTHERS = .3                                             # probability of a part of another digit
+LEVELS = 4                                              # colours are multiples of it, for smaller files
 
 
 def digit(value, rng):
-    """The strokes of a digit, its middle line in the unit square: a list of points (N, 2)."""
-    bend = rng.uniform(.8, 1)                           # how round; the same digit is not written twice alike
-    m = rng.uniform(.44, .52)                           # where the upper half ends
+    """The strokes of a digit in the unit square: a list of the points (N, 2) of their middle lines."""
+    bend = rng.uniform(.8, 1)                           # how round 0 and 8 are; no two digits are drawn alike
+    m = rng.uniform(.44, .52)                           # y at which the upper half ends
     if value == 0:
         return [np.clip((ellipse(.5, .5, .5 / bend, .5) - .5) * [bend, 1] + .5, 0, 1)]
     if value == 1:
@@ -75,7 +79,9 @@ def digit(value, rng):
     if value in (6, 9):
         low = 1 - rng.uniform(.29, .33)
         ring, arm = ellipse(.5, low, .5, 1 - low), curve((.8, 0), (.35, .12), (.06, .45), (0, low))
-        return [points if value == 6 else 1 - points for points in (ring, arm)]
+        if value == 6:
+            return [ring, arm]
+        return [1 - ring, 1 - arm]                      # a 9 is a 6 rotated by 180 degrees
     if value == 7:
         bar = [np.array([(.3, .52), (.8, .52)])] if rng.random() < .2 else []
         return [np.array([(0, 0), (1, 0), (.38, 1)]), *bar]
@@ -83,7 +89,7 @@ def digit(value, rng):
 
 
 def wall(pen, rng, aspect):
-    """What a house number hangs on. -> its colour"""
+    """Paints the wall that a house number is on. Returns the colour of the wall."""
     colour = pick(rng, CREAM, TAN, GREY, (170, 96, 76), (150, 170, 180), BROWN, (206, 190, 170), NAVY, TEAL, WHITE)
     pen.fill(box(-.1, -.1, aspect + .1, 1.1), colour)
     kind, line = rng.integers(4), tone(colour, rng.choice([.8, .88, 1.1]))
@@ -96,49 +102,55 @@ def wall(pen, rng, aspect):
     elif kind == 1:                                     # boards
         for y in np.arange(rng.uniform(-.2, .1), 1, rng.uniform(.2, .4)):
             pen.fill(box(-.1, y, aspect + .1, y + .05), line)
-    elif kind == 2:                                     # a door's or a gate's edge
+    elif kind == 2:                                     # the edge of a door or a gate
         x = rng.choice([rng.uniform(-.1, .12), aspect - rng.uniform(.05, .2)])
         pen.fill(box(x, -.1, x + .12, 1.1), line)
     return colour
 
 
 def plate(pen, rng, left, top, right, bottom):
-    """A plate round the number. -> its colour"""
+    """Paints a plate around the number. Returns the colour of the plate."""
     colour = pick(rng, WHITE, CREAM, SILVER, NAVY, BLUE, GREEN, BLACK, YELLOW, RED)
     rim = blend(colour, BLACK if sum(colour) > 330 else WHITE, rng.uniform(.3, .8))
     corners = box(left, top, right, bottom)
     if rng.random() < .3:
         corners = ellipse((left + right) / 2, (top + bottom) / 2, (right - left) * .6, (bottom - top) * .6)
-    pen.fill(corners, rim, round=.05)
-    pen.fill(corners, colour, round=.02)
+    pen.fill(corners, rim, corner_radius=.05)
+    pen.fill(corners, colour, corner_radius=.02)
     return colour
 
 
 def contrasting(rng, colour):
-    """A colour for digits on a ground of this one."""
-    dark = np.dot(colour, (.3, .6, .1)) < rng.uniform(115, 150)
-    return pick(rng, WHITE, WHITE, CREAM, YELLOW, SILVER) if dark else pick(rng, BLACK, BLACK, DARK, NAVY, RED, BROWN)
+    """A colour for digits on a background of the given colour."""
+    brightness = np.dot(colour, (.3, .6, .1))
+    if brightness < rng.uniform(115, 150):
+        return pick(rng, WHITE, WHITE, CREAM, YELLOW, SILVER)
+    return pick(rng, BLACK, BLACK, DARK, NAVY, RED, BROWN)
 
 
 def draw_image(split, number):
-    """Image number (from 1) of a split, 0 for train, 1 for test.
-
-    -> image (H, W, 3) uint8 RGB, digits (n,) 0 to 9, boxes (n, 4) left, top, right, bottom in pixels
+    """
+    split    0 for train, 1 for test
+    number   of the image in its split, from 1
+    returns  image (H, W, 3) uint8 RGB, digits (n,) 0 to 9, boxes (n, 4) left, top, right, bottom in pixels
     """
     rng = np.random.default_rng((SEED, split, number))
     count = 1 + rng.choice(len(LENGTHS), p=LENGTHS)
     values = rng.integers(0, 10, count)
-    values[0] = max(values[0], 1) if count > 1 else values[0]
-    sizes = LARGE if count == 1 or count == 2 and rng.random() < TWO_LARGE else SMALL
-    high, pitch, form = rng.uniform(*sizes), rng.uniform(*PITCH[sizes]), rng.uniform(*ASPECT)
-    wide = high * form                                  # in units of the image's height, as all that follows
-    aspect = wide / rng.uniform(*SPACE) / pitch         # of the image
-    height = rng.integers(HEIGHTS[0], HEIGHTS[1] + 1)
-    width = round(aspect * height)
+    if count > 1:
+        values[0] = max(values[0], 1)                   # a house number does not begin with 0
+    sizes = SMALL
+    if count == 1 or count == 2 and rng.random() < TWO_LARGE:
+        sizes = LARGE
+    high, pitch, digit_aspect = rng.uniform(*sizes), rng.uniform(*PITCH[sizes]), rng.uniform(*ASPECT)
+    wide = high * digit_aspect                          # from here on all lengths are in units of the image's height
+    aspect = wide / rng.uniform(*SPACE) / pitch         # width / height of the image
+    height = rng.integers(HEIGHTS[0], HEIGHTS[1] + 1)   # pixels
+    width = round(aspect * height)                      # pixels
     pitch, line, slant = pitch * aspect, rng.uniform(.13, .2) * wide * 1.8, rng.uniform(-.04, .12)
     length = (count - 1) * pitch + wide
     left = (aspect - length) / 2 + rng.uniform(-1, 1) * OFF_CENTRE * aspect
-    top = np.clip(DOWN - high / 2 + rng.uniform(-1, 1) * OFF_CENTRE, .05, .95 - high)
+    top = np.clip(CENTRE_Y - high / 2 + rng.uniform(-1, 1) * OFF_CENTRE, .05, .95 - high)
 
     pen = Pen()
     ground = wall(pen, rng, aspect)
@@ -146,52 +158,68 @@ def draw_image(split, number):
         edge = rng.uniform(.06, .14)
         ground = plate(pen, rng, left - edge, top - edge, left + length + edge, top + high + edge)
     image = paint(pen.strokes, (height, 0, 0), width, height)[..., :3].copy()
-    colour, turn = contrasting(rng, ground), rng.uniform(-MOST_TURN, MOST_TURN)
+    colour, turn = contrasting(rng, ground), rng.uniform(-MAX_TURN, MAX_TURN)
     shadow = tone(ground, .7) if rng.random() < .35 else None
 
     def write(value, x, y):
-        """-> (H, W, 4) one digit, its box's left top corner at (x, y) if the number were not turned"""
+        """
+        Draws one digit into the image. Before the number is rotated, the top left corner of the digit is at (x, y).
+        Returns a layer (H, W, 4) with this digit only, without its shadow.
+        """
         pen, half = Pen(), line / 2
         lines = []
         for points in digit(value, rng):
             points = points * [wide - line, high - line] + [x + half, y + half]
             points[:, 0] += slant * (y + high / 2 - points[:, 1])
             lines.append(turned(points, aspect / 2, .5, turn))
-        for points in lines if shadow else ():
-            pen.line(points + .025, line, shadow)
-        mark = len(pen.strokes)
+        if shadow:
+            for points in lines:
+                pen.line(points + .025, line, shadow)
+        first_stroke = len(pen.strokes)
         for points in lines:
             pen.line(points, line, colour)
-        alone = paint(pen.strokes[mark:], (height, 0, 0), width, height)
+        alone = paint(pen.strokes[first_stroke:], (height, 0, 0), width, height)
         put(image, paint(pen.strokes, (height, 0, 0), width, height), 0, 0)
         return alone
 
     others = rng.random() < OTHERS
-    if others:                                          # the piece of a neighbour that the photographer cut off
-        side = rng.integers(2)
-        x = -.75 * wide if side == 0 else aspect - .25 * wide
-        if (left if side == 0 else aspect - left - length) > .4 * wide:
+    if others:                                          # a quarter of a digit that the border of the image cuts off
+        if rng.integers(2) == 0:
+            x, free_space = -.75 * wide, left
+        else:
+            x, free_space = aspect - .25 * wide, aspect - left - length
+        if free_space > .4 * wide:
             write(rng.integers(10), x, top)
-    boxes = [tight_box(write(int(value), left + n * pitch, top)[..., 3] >= 128) for n, value in enumerate(values)]
+    boxes = []
+    for n, value in enumerate(values):
+        layer = write(int(value), left + n * pitch, top)
+        boxes.append(tight_box(layer[..., 3] >= 128))
     return photograph(image, rng), values, np.array(boxes)
 
 
 def photograph(image, rng):
-    """Light from one side, a little blur, fewer colours."""
+    """Makes a drawing look like a photograph: adds light from one side and a little blur. Also reduces the colours."""
     height, width = image.shape[:2]
     across, down = np.linspace(-1, 1, width)[:, None], np.linspace(-1, 1, height)[:, None, None]
     light = rng.uniform(.75, 1.05) + rng.uniform(-.12, .12) * across + rng.uniform(-.12, .12) * down
-    image = cv2.GaussianBlur(image * light.astype(np.float32), (0, 0), rng.uniform(.3, MOST_BLUR))
+    image = cv2.GaussianBlur(image * light.astype(np.float32), (0, 0), rng.uniform(.3, MAX_BLUR))
     return ((image / LEVELS).round() * LEVELS).clip(0, 255).astype(np.uint8)
 
 
 def write_digit_struct(path, names, values, boxes):
-    """The MATLAB struct array of all images' names and boxes, as HDF5."""
+    """
+    Writes digitStruct.mat, the MATLAB struct array of the names and boxes of all images, as HDF5.
+
+    names   a list of n file names
+    values  a list of n arrays (digits,), 0 to 9
+    boxes   a list of n arrays (digits, 4): left, top, right, bottom
+    """
     with h5py.File(path, "w", libver="latest") as file:
         file.attrs["drawn by"] = DRAWN_BY
         refs, numbers = file.create_group("#refs#"), {}
 
         def number(value):
+            """A reference to a dataset that holds the value. Equal values have one dataset."""
             if value not in numbers:
                 numbers[value] = refs.create_dataset(f"number {value}", data=[[float(value)]]).ref
             return numbers[value]
@@ -201,7 +229,7 @@ def write_digit_struct(path, names, values, boxes):
             text = refs.create_dataset(f"name {n}", data=np.array([list(name.encode("utf-16-le")[::2])], np.uint16).T)
             group = refs.create_group(f"bbox {n}")
             left, top, right, bottom = corners.T
-            label = np.where(digits == 0, 10, digits)
+            label = np.where(digits == 0, 10, digits)                        # SVHN's label of the digit 0 is 10
             fields = {"height": bottom - top, "label": label, "left": left, "top": top, "width": right - left}
             for key, field in fields.items():
                 if len(field) == 1:
@@ -214,6 +242,7 @@ def write_digit_struct(path, names, values, boxes):
 
 
 def drawn_here(path):
+    """Whether this script has written the file."""
     try:
         with h5py.File(path) as file:
             return file.attrs.get("drawn by") == DRAWN_BY

@@ -1,13 +1,16 @@
-"""Draws a tiny Pascal VOC: the tree, the XML and the twenty classes of the real one, with drawings for photographs.
+"""
+Draws a small sample in the layout of Pascal VOC: the same folders, XML fields and twenty classes, with drawings instead
+of photographs.
 
     python data_samples/draw_voc.py         writes data_samples/voc/VOCdevkit/VOC2007, 40 images, in 2 seconds
 
-The photographs of VOC may not be redistributed; these images may. An image shows 1 to 5 objects on a scene, some
-behind others, some cut by the border, a few too small or too hidden to ask for. The corners are those of what is
-visible, in pixels counted from 1, the last one included, as in VOC [VOC2007 guidelines].
+The photographs of VOC may not be redistributed; these images may. An image shows 1 to 5 objects on a scene. Some are
+behind others, and some are cut off by the border. A few are so small or so well hidden that they are marked difficult.
+As in VOC, a box encloses what is visible of its object, and pixels are counted from 1, the last one included [VOC2007
+guidelines].
 
-For a real, if easy, detection task set NUM_TRAIN, NUM_VAL, NUM_TEST = 4000, 504, 504 and OUT to a folder of yours:
-3 minutes. Image n depends on SEED and n alone.
+For a larger detection task, still an easy one, set NUM_TRAIN, NUM_VAL, NUM_TEST = 4000, 504, 504 and set OUT to a
+folder of yours; it takes 3 minutes. Image n depends on SEED and n alone.
 """
 
 import shutil
@@ -23,13 +26,15 @@ from data_samples.scenes import background, meadow, night, room, seaside, snow, 
 from shared.paths import SAMPLES
 
 SEED = 2007
-NUM_TRAIN, NUM_VAL, NUM_TEST = 16, 8, 16                # multiples of 8: eight images share a deck of all classes
+NUM_TRAIN, NUM_VAL, NUM_TEST = 16, 8, 16                # multiples of 8: each 8 images show all classes
 OUT = SAMPLES / "voc"
 SIZES = [(500, 375)] * 5 + [(375, 500)] * 2 + [(500, 333)] * 2 + [(333, 500), (500, 400), (480, 360)]   # width, height
 JPEG_QUALITY = 88
 DATABASE = "drawn by data_samples/draw_voc.py"
 
-THEMES = [                                              # classes, where their deck is cut into hands, guests, scenes
+# A theme is a list of classes; the places at which this list, shuffled, is cut into the classes of single images; the
+# other classes that may appear; and the scenes. Cuts 0, 1, 4, 8 make three images of 1, 3 and 4 classes.
+THEMES = [
     (["bottle", "cat", "chair", "diningtable", "dog", "pottedplant", "sofa", "tvmonitor"], [0, 1, 4, 8],
      ["person"], [room, room, room, studio]),
     (["bicycle", "bus", "car", "motorbike", "person", "train"], [0, 2, 6],
@@ -41,34 +46,43 @@ FLYING = ["aeroplane", "bird"]
 LARGE = ["aeroplane", "bus", "diningtable", "sofa", "train"]
 SMALL = ["bird", "bottle", "cat", "dog", "pottedplant"]
 
-MOST_COVERED = [.1, .25, .6]                            # of an object by others; an image takes one of these
-MOST_OVERLAP = .35                                      # IOU of two boxes
-DIFFICULT_VISIBLE, DIFFICULT_SIDE = .55, .05            # share of the drawing that shows; longer side / the image's
-REQUIRED_VISIBLE = .8                                   # share that shows of an object that the image must show
-SMALLEST_SIDE = 8                                       # pixels
-TRIES = 40
+MOST_COVERED = [.1, .25, .6]                            # share of an object that others may cover; each image uses one
+MOST_OVERLAP = .35                                      # the highest IOU of two boxes
+DIFFICULT_VISIBLE = .55                                 # difficult: less than this share of the object is visible,
+DIFFICULT_SIDE = .05                                    # or its longer side is less than this share of the image's
+REQUIRED_VISIBLE = .8                                   # visible share of an object that the image must show
+SMALLEST_SIDE = 8                                       # pixels, of a box
+PLACES_TRIED = 40                                       # for each object
+IMAGES_TRIED = 20
 
 
 def deal(number):
-    """Image number (from 1) -> (classes that it must show, classes that it may show, scene).
+    """
+    Chooses what an image shows. Each block of 8 images shows all classes: the classes of each theme are shuffled and
+    divided among the images of the block, 1 to 4 for each.
 
-    Each block of 8 images shows all classes: their decks are shuffled and cut into 8 hands of 1 to 4.
+    number   of the image, from 1
+    returns  the classes that it must show, the classes that it may show, the scene
     """
     block, place = divmod(number - 1, 8)
-    rng = np.random.default_rng((SEED, 0, block))       # 0 is no image's number
-    hands = []
+    rng = np.random.default_rng((SEED, 0, block))       # no image has the number 0
+    images = []
     for names, cuts, guests, scenes in THEMES:
-        deck = [str(name) for name in rng.permutation(names)]
-        hands += [(deck[a:b], names + guests, scenes[rng.integers(len(scenes))]) for a, b in zip(cuts, cuts[1:])]
-    return hands[rng.permutation(len(hands))[place]]
+        shuffled = [str(name) for name in rng.permutation(names)]
+        for first, last in zip(cuts, cuts[1:]):
+            images.append((shuffled[first:last], names + guests, scenes[rng.integers(len(scenes))]))
+    return images[rng.permutation(len(images))[place]]
 
 
 def draw_image(number):
-    """-> image (H, W, 3) uint8 RGB, its objects, farthest first, owner (H, W): which object shows at a pixel, or -1.
-
-    An object is a dict of name, pose, truncated, difficult and box: first column and row, last column and row + 1.
     """
-    for attempt in range(20):
+    number   of the image, from 1
+    returns  image (H, W, 3) uint8 RGB
+             objects, a list of dicts, the farthest first: name, pose, truncated, difficult and box, which is the first
+             column, the first row, the last column + 1 and the last row + 1
+             owner (H, W), the index of the object that is visible at a pixel, or -1
+    """
+    for attempt in range(IMAGES_TRIED):
         result = compose(number, np.random.default_rng((SEED, number, attempt)))
         if result:
             return result
@@ -76,19 +90,20 @@ def draw_image(number):
 
 
 def compose(number, rng):
-    """One attempt at draw_image: None if a class that the image must show found no place."""
+    """One attempt at draw_image. Returns None if there is no place for a class that the image must show."""
     names, others, scene = deal(number)
     width, height = SIZES[rng.integers(len(SIZES))]
     image, ground = background(scene, width, height, rng)
-    owner = np.full((height, width), -1)                # which object shows at a pixel
+    owner = np.full((height, width), -1)                # index of the object that is visible at a pixel, or -1
     objects, most_covered = [], rng.choice(MOST_COVERED)
     for depth, name, required in plan(names, others, rng):
-        for attempt in range(TRIES):
+        for attempt in range(PLACES_TRIED):
             size = .97 ** attempt * object_size(name, depth, len(names), min(width, height), rng)
             flip = bool(rng.random() < .5)
             layer = draw(name, size, rng, flip)
             x, y = position(name, layer.shape, width, height, ground, depth, rng)
-            if x < 0 and flip or x + layer.shape[1] > width and not flip:       # the border cuts tails, not heads
+            cut_on_the_left, cut_on_the_right = x < 0, x + layer.shape[1] > width
+            if cut_on_the_left and flip or cut_on_the_right and not flip:       # let the border cut tails, not heads
                 layer, flip = layer[:, ::-1], not flip
             trial, mask = owner.copy(), layer[..., 3] >= 128
             cover(trial, mask, x, y, len(objects))
@@ -108,23 +123,32 @@ def compose(number, rng):
 
 
 def plan(names, others, rng):
-    """(depth, name, required) from the farthest, 0, to the nearest, 1; those that are not required may be far away."""
+    """
+    The objects of an image as (depth, name, required), from the farthest, with depth 0, to the nearest, with depth 1.
+    Up to two objects that are not required are added. These may be at depth 0, where they are very small.
+    """
     extras = rng.choice(others, min(rng.integers(0, 3), 5 - len(names)))
     objects = [(rng.random(), name, True) for name in names]
-    objects += [(0 if rng.random() < .35 else rng.random(), str(name), False) for name in extras]
+    for name in extras:
+        depth = 0 if rng.random() < .35 else rng.random()
+        objects.append((depth, str(name), False))
     return sorted(objects)
 
 
 def object_size(name, depth, count, side, rng):
-    """The longer side of a drawing in pixels; side is the image's shorter one, shared by about count objects."""
+    """The longer side of a drawing in pixels. `side` is the shorter side of the image, which has `count` objects."""
     if depth == 0:
         return rng.uniform(.04, .09) * side
     share = rng.uniform(.3, 1.15 - .1 * count) * (.75 + .4 * depth)
-    return side * share * (1.3 if name in LARGE else .8 if name in SMALL else 1)
+    if name in LARGE:
+        return side * share * 1.3
+    if name in SMALL:
+        return side * share * .8
+    return side * share
 
 
 def position(name, shape, width, height, ground, depth, rng):
-    """First column and row of a drawing: on the ground, or in the air; a fifth of them may cross the border."""
+    """The first column and row of a drawing, on the ground or in the air. About a fifth cross the border."""
     h, w = shape[:2]
     x, y = rng.uniform(0, max(width - w, 0)), ground + (.08 + .9 * depth) * (height - ground) - h
     if name in FLYING:
@@ -140,31 +164,33 @@ def position(name, shape, width, height, ground, depth, rng):
 
 
 def cover(owner, mask, x, y, index):
-    """Gives the pixels under the (h, w) mask, its first pixel at (x, y), to an object."""
+    """Sets owner to the index of an object where its (h, w) mask, with its first pixel at (x, y), is True."""
     top, left = max(y, 0), max(x, 0)
     mask = mask[top - y:max(owner.shape[0] - y, 0), left - x:max(owner.shape[1] - x, 0)]
     owner[top:top + mask.shape[0], left:left + mask.shape[1]][mask] = index
 
 
 def describe(objects, owner):
-    """The objects with the boxes of what shows of them, and the two flags."""
+    """Adds to each object the box of its visible pixels, what acceptable() checks, and truncated and difficult."""
     height, width = owner.shape
     result = []
     for index, item in enumerate(objects):
         visible = owner == index
-        left, top, right, bottom = box = tight_box(visible)
-        shown = int(visible.sum())
+        left, top, right, bottom = tight_box(visible)
+        shown = int(visible.sum())                      # of its item["whole"] pixels item["inside"] are in the image
         small = max(right - left, bottom - top) < DIFFICULT_SIDE * max(width, height)
-        result.append({**item, "box": box, "covered": 1 - shown / max(item["inside"], 1),
+        hidden = shown < DIFFICULT_VISIBLE * item["whole"]
+        result.append({**item, "box": (left, top, right, bottom),
+                       "covered": 1 - shown / max(item["inside"], 1),
                        "truncated": int(item["inside"] < item["whole"]),
                        "at_border": left == 0 or top == 0 or right == width or bottom == height,
                        "shown": shown / item["whole"],
-                       "difficult": int(small or shown < DIFFICULT_VISIBLE * item["whole"])})
+                       "difficult": int(small or hidden)})
     return result
 
 
 def acceptable(objects, most_covered):
-    """Whether every object can be told and those that must be shown are easy enough."""
+    """Whether every object is visible enough, and every required object is easy enough."""
     for i, item in enumerate(objects):
         left, top, right, bottom = item["box"]
         if min(right - left, bottom - top) < SMALLEST_SIDE or item["covered"] > most_covered:
@@ -179,13 +205,15 @@ def acceptable(objects, most_covered):
 
 
 def iou(a, b):
+    """The IOU of two boxes (left, top, right, bottom)."""
     w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    both = max(w, 0) * max(h, 0)
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+    intersection = max(w, 0) * max(h, 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - intersection
+    return intersection / union
 
 
 def shadow(image, x, y, shape):
-    """A soft dark ellipse under the feet of a drawing at (x, y)."""
+    """Draws a soft dark ellipse under the feet of a drawing of this shape at (x, y)."""
     h, w = shape[:2]
     ry = max(2, round(.05 * w))
     layer = paint([("fill", ellipse(w / 2, ry, w * .48, ry), BLACK, 0)], (1, 0, 0), w, 2 * ry, supersample=2)
@@ -194,7 +222,7 @@ def shadow(image, x, y, shape):
 
 
 def annotation(name, shape, objects):
-    """The XML of one image, as in VOC 2007: corners in pixels from 1, the last one included."""
+    """The XML of one image as in VOC 2007: pixels are counted from 1, and the last one belongs to the box."""
     height, width, depth = shape
     lines = ["<annotation>", "\t<folder>VOC2007</folder>", f"\t<filename>{name}.jpg</filename>",
              f"\t<source>\n\t\t<database>{DATABASE}</database>\n\t\t<annotation>PASCAL VOC2007</annotation>",
@@ -204,10 +232,13 @@ def annotation(name, shape, objects):
     for item in objects:
         left, top, right, bottom = item["box"]
         fields = {"xmin": left + 1, "ymin": top + 1, "xmax": right, "ymax": bottom}
-        lines += ["\t<object>"] + [f"\t\t<{k}>{item[k]}</{k}>" for k in ("name", "pose", "truncated", "difficult")]
-        lines += ["\t\t<bndbox>"] + [f"\t\t\t<{k}>{v}</{k}>" for k, v in fields.items()] + ["\t\t</bndbox>"]
-        lines += ["\t</object>"]
-    return "\n".join(lines + ["</annotation>"]) + "\n"
+        lines.append("\t<object>")
+        lines += [f"\t\t<{key}>{item[key]}</{key}>" for key in ("name", "pose", "truncated", "difficult")]
+        lines.append("\t\t<bndbox>")
+        lines += [f"\t\t\t<{key}>{value}</{key}>" for key, value in fields.items()]
+        lines += ["\t\t</bndbox>", "\t</object>"]
+    lines.append("</annotation>")
+    return "\n".join(lines) + "\n"
 
 
 def main():

@@ -1,10 +1,11 @@
-"""The twenty classes of Pascal VOC as small drawings: draw("sheep", 120, rng) is a sheep 120 pixels long.
+"""
+The twenty classes of Pascal VOC as small drawings. draw("sheep", 120, rng) is a sheep 120 pixels long.
 
 Each class is one function of a pen and a random generator, in animals.py, person.py, vehicles.py or indoors.py. The
-generator decides colours, proportions and parts, so that no two are equal. Those that show a side look to the right
-until they are flipped.
+generator decides colours, proportions and parts, so that no two drawings are equal. Drawings that show a side face to
+the right, or to the left if they are flipped.
 
-    python data_samples/drawings.py         writes runs/drawings.png, a sheet of six of each
+    python data_samples/drawings.py         writes runs/drawings.png, a sheet with six drawings of each class
 """
 
 import cv2
@@ -22,18 +23,21 @@ DRAWINGS = {
     "sheep": animals.sheep, "sofa": indoors.sofa, "train": vehicles.train, "tvmonitor": indoors.tvmonitor}
 FRONT_VIEWS = ["cat", "chair", "person", "sofa", "tvmonitor"]
 NO_SIDES = ["bottle", "diningtable", "pottedplant"]
-TILT = {"aeroplane": 14, "bird": 8, "boat": 5, "bicycle": 3, "motorbike": 3, "sheep": 2}    # degrees to either side
+TILT = {"aeroplane": 14, "bird": 8, "boat": 5, "bicycle": 3, "motorbike": 3, "sheep": 2}  # degrees, to either side
+OTHER_TILT = 1
 
 
 def draw(name, size, rng, flip=False):
-    """A drawing of the class, its longer side about size pixels -> (h, w, 4) uint8 RGBA, tightly cropped."""
+    """A tightly cropped drawing of the class, (h, w, 4) uint8 RGBA. Its longer side has about `size` pixels."""
     pen = Pen()
     DRAWINGS[name](pen, rng)
-    tilt = rng.uniform(-1, 1) * TILT.get(name, 1)
+    tilt = rng.uniform(-1, 1) * TILT.get(name, OTHER_TILT)
     strokes = []
     for kind, points, colour, width in pen.strokes:
         points = turned(points, .5, .5, tilt)
-        strokes.append((kind, points * (-1, 1) if flip else points, colour, width))
+        if flip:
+            points = points * (-1, 1)
+        strokes.append((kind, points, colour, width))
     solid = [(points, width / 2) for kind, points, _, width in strokes if kind in ("fill", "line")]
     low = np.min([points.min(0) - half for points, half in solid], 0)
     high = np.max([points.max(0) + half for points, half in solid], 0)
@@ -45,14 +49,19 @@ def draw(name, size, rng, flip=False):
 
 
 def pose(name, flip):
-    """What VOC calls the side that one sees."""
+    """The pose that VOC's annotation files give to a drawing."""
     if name in NO_SIDES:
         return "Unspecified"
-    return "Frontal" if name in FRONT_VIEWS else "Left" if flip else "Right"
+    if name in FRONT_VIEWS:
+        return "Frontal"
+    return "Left" if flip else "Right"
 
 
 def tight_box(mask):
-    """(H, W) bool -> first column, first row, last column + 1, last row + 1 of what is True; zeros if nothing is."""
+    """
+    mask     (H, W) bool
+    returns  first column, first row, last column + 1, last row + 1 of the True pixels; four zeros if there are none
+    """
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     if len(rows) == 0:
         return 0, 0, 0, 0
@@ -60,7 +69,7 @@ def tight_box(mask):
 
 
 def sheet(names, variants=6, cell=150, seed=0):
-    """A row of variants for each name, on paper -> (rows * cell, variants * cell, 3) uint8 RGB."""
+    """A sheet with one row of variants for each name, (rows * cell, variants * cell, 3) uint8 RGB."""
     page = np.full((len(names) * cell, variants * cell, 3), (226, 228, 222), np.uint8)
     for row, name in enumerate(names):
         for column in range(variants):
@@ -72,7 +81,7 @@ def sheet(names, variants=6, cell=150, seed=0):
 
 
 def put(image, layer, x, y):
-    """Lays the (h, w, 4) layer over the (H, W, 3) image, its first pixel at (x, y); what lies outside is cut off."""
+    """Draws the (h, w, 4) layer over the (H, W, 3) image, its first pixel at (x, y). What is outside is cut off."""
     top, left = max(y, 0), max(x, 0)
     layer = layer[top - y:max(image.shape[0] - y, 0), left - x:max(image.shape[1] - x, 0)]
     part = image[top:top + layer.shape[0], left:left + layer.shape[1]]

@@ -1,4 +1,7 @@
-"""What Pascal VOC has indoors, seen from the front: (pen, rng) -> strokes on the pen."""
+"""
+The furniture, bottles, plants and screens of Pascal VOC, seen from the front. Each function draws one with the pen. The
+random generator chooses colours, proportions and parts.
+"""
 
 import numpy as np
 
@@ -34,7 +37,10 @@ def bottle(pen, rng):
 
 
 def chair(pen, rng):
-    (office_chair if rng.random() < .3 else wooden_chair)(pen, rng)
+    if rng.random() < .3:
+        office_chair(pen, rng)
+    else:
+        wooden_chair(pen, rng)
 
 
 def wooden_chair(pen, rng):
@@ -42,7 +48,7 @@ def wooden_chair(pen, rng):
     seat = pick(rng, RED, TEAL, CREAM, NAVY, YELLOW)
     wide, top, level = vary(rng, .24, .18), rng.uniform(.0, .14), rng.uniform(.55, .62)
     thick = vary(rng, .05, .15)
-    for x in (-wide, wide):                                                     # far legs and the posts of the back
+    for x in (-wide, wide):                                                 # the rear legs and the posts of the back
         pen.line([(x, level), (x * .98, .91)], thick * .9, tone(wood, .66))
         pen.line([(x, level + .03), (x * 1.03, top + .03)], thick, tone(wood, .9))
     if rng.random() < .5:
@@ -141,13 +147,14 @@ def diningtable(pen, rng):
             hem = [(x * wide * 1.06, front + (.19 if i % 2 else .15)) for i, x in enumerate(np.linspace(1, -1, 11))]
             pen.fill([(-wide * 1.06, front), (wide * 1.06, front), *hem], tone(cloth, .8), .01)
     laid = (back + front) / 2
-    for x in (-.6, 0, .6) if rng.random() < .6 else (-.5, .5):
+    plates = (-.6, 0, .6) if rng.random() < .6 else (-.5, .5)
+    for x in plates:
         pen.fill(ellipse(x * wide, laid + .03, .105, .037), SILVER)
         pen.fill(ellipse(x * wide, laid + .024, .105, .037), WHITE)
         pen.fill(ellipse(x * wide, laid + .024, .07, .022), pick(rng, CREAM, YELLOW, ORANGE, GREEN))
         pen.line([(x * wide + .13, laid), (x * wide + .15, laid + .05)], .012, GREY)
     x = wide * rng.uniform(-.35, .35)
-    if rng.random() < .5:                                                       # flowers, or a bowl of fruit
+    if rng.random() < .5:                                                       # flowers or a bowl of fruit
         for dx, dy in ((-.05, -.16), (0, -.2), (.055, -.15)):
             pen.line([(x, laid - .1), (x + dx, laid + dy)], .012, GREEN)
             pen.fill(ellipse(x + dx, laid + dy, .035), pick(rng, RED, PINK, YELLOW, PURPLE))
@@ -161,7 +168,9 @@ def diningtable(pen, rng):
 def pottedplant(pen, rng):
     green = pick(rng, GREEN, (70, 140, 84), (120, 168, 70), (60, 122, 92))
     clay = pick(rng, (198, 104, 70), WHITE, BLUE, TEAL, YELLOW)
-    (fan_of_leaves, cactus, flowers, little_tree)[rng.integers(4)](pen, rng, green)
+    kinds = [fan_of_leaves, cactus, flowers, little_tree]
+    draw_plant = kinds[rng.integers(4)]
+    draw_plant(pen, rng, green)
     top, bottom, height = vary(rng, .2, .12), vary(rng, .135, .12), vary(rng, .3, .1)
     pen.fill([(-top, 1 - height), (top, 1 - height), (bottom, .99), (-bottom, .99)], clay, .01)
     pen.patch(box(-1, 1 - height * .55, 1, 1 - height * .4), blend(clay, WHITE if rng.random() < .5 else BROWN, .35))
@@ -171,7 +180,7 @@ def pottedplant(pen, rng):
 
 
 def leaf(pen, x, y, length, angle, colour, width=.22):
-    """A leaf with its rib, from (x, y), pointing up at angle 0."""
+    """A leaf that begins at (x, y), with its right half darker. It points up at angle 0."""
     shape = blob((0, 0), (-width * length, -.45 * length), (0, -length), (width * length, -.45 * length))
     pen.fill(turned(shape + (x, y), x, y, angle), colour)
     half = blob((0, 0), (0, -length), (width * length, -.45 * length))
@@ -204,7 +213,8 @@ def flowers(pen, rng, green):
     colour = pick(rng, RED, PINK, YELLOW, PURPLE, ORANGE)
     for angle in (-70, 70, -45, 45):
         leaf(pen, 0, .74, vary(rng, .32), angle, tone(green, .9))
-    for angle in (-26, 26, 0) if rng.random() < .6 else (-34, -12, 14, 36):
+    stems = (-26, 26, 0) if rng.random() < .6 else (-34, -12, 14, 36)
+    for angle in stems:
         length = vary(rng, .46, .15)
         x, y = length * np.sin(np.radians(angle)), .74 - length * np.cos(np.radians(angle))
         pen.line([(0, .74), (x, y)], .024, tone(green, .85))

@@ -1,15 +1,17 @@
-"""A pen for small flat drawings: shapes in unit coordinates, painted at any size with smooth edges.
+"""
+A pen for small flat drawings. The shapes are in unit coordinates and can be painted at any size with smooth edges.
 
-A drawing is a list of strokes, each a polygon or a line of points (x to the right, y down, the whole about 1 long),
-in the order they are painted. `paint` scales the points, fills them with OpenCV on a canvas of SUPERSAMPLE times the
-size, and averages each block of canvas pixels to one pixel of colour and alpha.
+A drawing is a list of strokes in the order in which they are painted. A stroke is a polygon or a line of points: x
+points to the right, y points down, and the whole drawing is about 1 long. `paint` draws the strokes with OpenCV on a
+canvas that is SUPERSAMPLE times as large as the image. It then averages each block of canvas pixels to one pixel of
+colour and alpha.
 """
 
 import cv2
 import numpy as np
 
 SUPERSAMPLE = 3
-SUBPIXEL_BITS = 4                           # OpenCV takes points in 1/16 of a pixel
+SUBPIXEL_BITS = 4                           # the coordinates that OpenCV gets count 1/16 of a pixel
 
 RED, ORANGE, YELLOW, GREEN = (208, 68, 60), (232, 134, 58), (244, 198, 80), (98, 162, 92)
 TEAL, BLUE, NAVY, PURPLE = (54, 150, 148), (70, 126, 198), (54, 76, 126), (132, 94, 168)
@@ -19,30 +21,33 @@ GLASS = (188, 220, 236)
 
 
 class Pen:
-    """Collects strokes: (kind, points (N, 2), colour or factor, width)."""
+    """Collects strokes. A stroke is (kind, points (N, 2), colour or factor, width)."""
 
     def __init__(self):
         self.strokes = []
 
-    def fill(self, points, colour, round=0):
-        """A filled polygon; round is the radius that its corners get (it grows by as much)."""
-        self.strokes.append(("fill", np.asarray(points, float), colour, 2 * round))
+    def fill(self, points, colour, corner_radius=0):
+        """A filled polygon. A corner radius rounds its corners, and makes it larger by this radius on all sides."""
+        self.strokes.append(("fill", np.asarray(points, float), colour, 2 * corner_radius))
 
     def line(self, points, width, colour):
-        """A line through the points with round ends."""
+        """A line through the points, with round ends."""
         self.strokes.append(("line", np.asarray(points, float), colour, width))
 
     def patch(self, points, colour):
-        """A polygon that colours only what is painted already: a stripe, a spot, a belly."""
+        """A polygon that colours only what is already painted, such as a stripe, a spot or a belly."""
         self.strokes.append(("patch", np.asarray(points, float), colour, 0))
 
     def shade(self, points, factor):
-        """A polygon that multiplies what is painted already: below 1 a shadow, above 1 a light."""
+        """A polygon that multiplies what is already painted. A factor below 1 is a shadow, above 1 a light."""
         self.strokes.append(("shade", np.asarray(points, float), factor, 0))
 
 
 def ellipse(x, y, rx, ry=None, start=0, end=360, tilt=0):
-    """(N, 2) points of an ellipse, or of its arc from start to end degrees (0 = right, 90 = down)."""
+    """
+    The points (40, 2) of an ellipse, or of its arc from start to end in degrees, where 0 is right and 90 is down.
+    tilt rotates it clockwise by degrees.
+    """
     t = np.radians(np.linspace(start, end, 40))
     dx, dy = rx * np.cos(t), (rx if ry is None else ry) * np.sin(t)
     c, s = np.cos(np.radians(tilt)), np.sin(np.radians(tilt))
@@ -50,15 +55,17 @@ def ellipse(x, y, rx, ry=None, start=0, end=360, tilt=0):
 
 
 def box(left, top, right, bottom):
-    """(4, 2) corners of a rectangle."""
+    """The corners (4, 2) of a rectangle."""
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
 
 
 def curve(*points, closed=False):
-    """(M, 2) points of a smooth (Catmull-Rom) curve through the points."""
+    """The points (M, 2) of a smooth curve (Catmull-Rom) through the points."""
     p = np.array(points, float)
-    ends = (p[-1:], p[:2]) if closed else (p[:1], p[-1:])
-    p = np.concatenate([ends[0], p, ends[1]])
+    if closed:
+        p = np.concatenate([p[-1:], p, p[:2]])
+    else:
+        p = np.concatenate([p[:1], p, p[-1:]])
     a, b, c, d = (p[i:len(p) - 3 + i, None] for i in range(4))                         # (segments, 1, 2) each
     t = np.linspace(0, 1, 9)[None, :, None]
     smooth = b + .5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
@@ -66,39 +73,43 @@ def curve(*points, closed=False):
 
 
 def blob(*points):
-    """(M, 2) points of a smooth closed shape through the points."""
+    """The points (M, 2) of a smooth closed shape through the points."""
     return curve(*points, closed=True)
 
 
 def turned(points, x, y, degrees):
-    """The points turned clockwise round (x, y)."""
+    """The points, rotated clockwise around (x, y)."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return (np.asarray(points, float) - (x, y)) @ np.array([(c, s), (-s, c)]) + (x, y)
 
 
 def vary(rng, value, spread=.15):
-    """The value, up to spread (a fraction) more or less."""
+    """The value times a random factor from 1 - spread to 1 + spread."""
     return value * rng.uniform(1 - spread, 1 + spread)
 
 
 def pick(rng, *colours):
-    """One of the colours, a little lighter or darker and warmer or colder."""
+    """One of the colours at random, made a little lighter or darker, and warmer or colder."""
     colour = np.array(colours[rng.integers(len(colours))]) * rng.uniform(.9, 1.06) + rng.uniform(-5, 5, 3)
     return tone(colour, 1)
 
 
 def tone(colour, factor):
-    """The colour multiplied: below 1 darker, above 1 lighter."""
+    """The colour times a factor. A factor below 1 makes it darker, above 1 lighter."""
     return tuple(int(np.clip(c * factor, 0, 255)) for c in colour)
 
 
 def blend(colour, other, share):
-    """The colour with a share of another one."""
+    """A mixture of two colours. `share` is the share of the other one."""
     return tuple(int(a + (b - a) * share) for a, b in zip(colour, other))
 
 
 def paint(strokes, to_pixels, width, height, supersample=SUPERSAMPLE):
-    """Strokes -> (height, width, 4) uint8 RGBA. to_pixels: (scale, dx, dy), pixel = scale * unit + (dx, dy)."""
+    """
+    strokes    as Pen collects them
+    to_pixels  (scale, dx, dy): a point (x, y) of a stroke is at the pixel (scale x + dx, scale y + dy)
+    returns    (height, width, 4) uint8 RGBA
+    """
     canvas = np.zeros((height * supersample, width * supersample, 4), np.uint8)
     scale, dx, dy = (supersample * v for v in to_pixels)
     for kind, points, colour, line_width in strokes:
@@ -110,14 +121,17 @@ def paint(strokes, to_pixels, width, height, supersample=SUPERSAMPLE):
             cv2.fillPoly(canvas, [pixels], (*colour, 255), cv2.LINE_8, SUBPIXEL_BITS)
         elif kind in ("patch", "shade"):
             recolour(canvas, pixels, colour)
-    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)          # colours times alpha
+    small = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)          # premultiplied by alpha
     alpha = small[..., 3:].astype(np.float32)
     small[..., :3] = np.minimum(small[..., :3] * (255 / np.maximum(alpha, 1)), 255).round()
     return small
 
 
 def recolour(canvas, pixels, colour):
-    """Where the polygon meets what is painted: set the colour, or multiply by it if it is one number."""
+    """
+    Changes the painted pixels inside the polygon. A colour of three numbers replaces theirs. If `colour` is one number,
+    it is a factor for their colours.
+    """
     left, top = np.maximum((pixels.min(0) >> SUBPIXEL_BITS) - 1, 0)
     right, bottom = (pixels.max(0) >> SUBPIXEL_BITS) + 2
     part = canvas[top:bottom, left:right]

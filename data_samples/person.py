@@ -1,4 +1,7 @@
-"""The person of Pascal VOC, seen from the front: (pen, rng) -> strokes on the pen."""
+"""
+The person of Pascal VOC, seen from the front. `person` draws one with the pen. The random generator chooses colours,
+clothes and the position of the arms.
+"""
 
 import numpy as np
 
@@ -23,16 +26,19 @@ def person(pen, rng):
         pen.line([(side * .052, hip), (foot, .95)], .075 if skirt else .09,
                  tone(skin, .94) if skirt else tone(trousers, 1 if side > 0 else .9))
         pen.line([(foot - .005 + side * .005, .972), (foot + side * .03, .975)], .046, shoe)
-    for side in (-1, 1):                                                        # arms: down, on the hip, or waving
+    for side in (-1, 1):                                                        # the arm is down, on the hip or waving
         pose = rng.integers(3)
-        shoulder, sleeve = (side * (wide + .01), .25), rng.random() < .5
-        elbow, hand = [((side * (wide + .05), .4), (side * (wide + .055), .53)),
-                       ((side * (wide + .14), .39), (side * (wide + .02), .5)),
-                       ((side * (wide + .13), .31), (side * (wide + .16), .14))][pose]
+        shoulder, long_sleeve = (side * (wide + .01), .25), rng.random() < .5
+        if pose == 0:
+            elbow, hand = (side * (wide + .05), .4), (side * (wide + .055), .53)
+        elif pose == 1:
+            elbow, hand = (side * (wide + .14), .39), (side * (wide + .02), .5)
+        else:
+            elbow, hand = (side * (wide + .13), .31), (side * (wide + .16), .14)
         pen.line([shoulder, elbow, hand], .05, skin)
         pen.fill(ellipse(*hand, .034), skin)
         pen.line([shoulder, elbow], .066, tone(shirt, .9))
-        if sleeve:
+        if long_sleeve:
             pen.line([elbow, np.array(hand) * .75 + np.array(elbow) * .25], .062, tone(shirt, .9))
     pen.fill(box(-.032, .17, .032, .23), tone(skin, .85))
     pen.fill([(-wide, .235), (wide, .235), (wide * .85, hip), (-wide * .85, hip)], shirt, .025)

@@ -1,8 +1,10 @@
-"""The places in which the drawings stand: a room, a street, a meadow, the sea ... -> (height, width, 3) uint8 RGB.
+"""
+The backgrounds of the drawings: a room, a street, a meadow, the sea and others.
 
-A scene is a function of a pen, a random generator and the aspect width / height: unit coordinates run from (0, 0) at
-the top left to (aspect, 1). It returns the height of the line where wall and floor, or sky and ground, meet.
-`background` paints it and adds a soft light from one side and a little noise, as a camera would.
+A scene is a function of a pen, a random generator and the aspect ratio width / height. Its unit coordinates run from
+(0, 0) at the top left to (aspect, 1) at the bottom right. It returns the height of the line where wall and floor, or
+sky and ground, meet. `background` paints a scene and adds a soft light from one side and a little noise, as in a
+photograph.
 """
 
 import cv2
@@ -13,11 +15,11 @@ from data_samples.pen import (BROWN, CREAM, DARK, GLASS, GREEN, GREY, NAVY, RED,
 
 SKIES = [((112, 176, 226), (222, 238, 244)), ((150, 202, 230), (246, 236, 214)), ((96, 140, 196), (250, 206, 168)),
          ((178, 196, 210), (232, 234, 232))]
-NOISE = 3                                   # grey levels, to either side
+NOISE = 3                                   # grey levels, up or down
 
 
 def bands(pen, aspect, top, bottom, first, last, count=40):
-    """A gradient as horizontal stripes."""
+    """A colour gradient from top to bottom, painted as horizontal stripes."""
     edges = np.linspace(top, bottom, count + 1)
     for i in range(count):
         pen.fill(box(-.1, edges[i], aspect + .1, edges[i + 1] + .01), blend(first, last, i / (count - 1)))
@@ -36,7 +38,7 @@ def sky(pen, rng, aspect, horizon):
 
 
 def ridge(rng, aspect, level, swing):
-    """Points of a hilly line at about the level, closed at the bottom."""
+    """The points of a hilly landscape: a line around the level, up to `swing` above or below it, and all below it."""
     xs = np.linspace(-.2, aspect + .2, rng.integers(5, 9))
     line = curve(*[(x, level + rng.uniform(-swing, swing)) for x in xs])
     return np.concatenate([line, [(aspect + .2, 1.1), (-.2, 1.1)]])
@@ -161,7 +163,7 @@ def room(pen, rng, aspect):
     wall = blend(wall, WHITE, .3)
     pen.fill(box(-.1, -.1, aspect + .1, floor), wall)
     paper = rng.integers(4)
-    if paper == 0:                                                              # striped, dotted, panelled or plain
+    if paper == 0:                                                              # stripes, dots, panels or plain
         for x in np.arange(0, aspect, .12):
             pen.fill(box(x, -.1, x + .06, floor), tone(wall, .965))
     elif paper == 1:
@@ -172,7 +174,7 @@ def room(pen, rng, aspect):
         pen.fill(box(-.1, floor - .2, aspect + .1, floor), blend(wall, WHITE, .45))
         pen.line([(-.1, floor - .2), (aspect + .1, floor - .2)], .012, tone(wall, .86))
     x = rng.uniform(.15, .75) * aspect
-    if rng.random() < .55:                                                      # a window, or a picture
+    if rng.random() < .55:                                                      # a window or a picture
         pen.fill(box(x - .15, .07, x + .15, .42), WHITE, .012)
         pen.fill(box(x - .14, .08, x + .14, .41), (176, 214, 232))
         hill = blob((x - .13, .36), (x - .06, .3), (x + .04, .33), (x + .13, .28), (x + .13, .4), (x - .13, .4))
@@ -197,21 +199,25 @@ def room(pen, rng, aspect):
 
 
 def studio(pen, rng, aspect):
-    """Plain patterned paper, without a floor."""
+    """Paper with a pattern of stripes, dots or squares, without a floor."""
     paper = blend(pick(rng, TEAL, RED, YELLOW, NAVY, GREEN, GREY, TAN), WHITE, rng.uniform(.45, .7))
     pen.fill(box(-.1, -.1, aspect + .1, 1.1), paper)
     kind, step, angle = rng.integers(3), rng.uniform(.1, .2), rng.uniform(-40, 40)
     for y in np.arange(-.8, 1.8, step):
         if kind == 0:
             pen.fill(turned(box(-2, y, 4, y + step / 2), aspect / 2, .5, angle), tone(paper, 1.06))
-        for x in np.arange(-.8, aspect + .8, step) if kind else ():
-            spot = ellipse(x, y, step * .2) if kind == 1 else box(x, y, x + step * .5, y + step * .5)
+            continue
+        for x in np.arange(-.8, aspect + .8, step):
+            if kind == 1:
+                spot = ellipse(x, y, step * .2)
+            else:
+                spot = box(x, y, x + step * .5, y + step * .5)
             pen.fill(turned(spot, aspect / 2, .5, angle), tone(paper, 1.06))
     return .45
 
 
 def background(scene, width, height, rng):
-    """-> image (height, width, 3) uint8 RGB, and the row where the ground begins."""
+    """The painted scene, (height, width, 3) uint8 RGB, and the row where its ground begins."""
     pen = Pen()
     ground = scene(pen, rng, width / height)
     image = paint(pen.strokes, (height, 0, 0), width, height, supersample=2)[..., :3]

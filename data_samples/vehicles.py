@@ -1,4 +1,7 @@
-"""The vehicles of Pascal VOC, seen from the side, driving to the right: (pen, rng) -> strokes on the pen."""
+"""
+The vehicles of Pascal VOC, seen from the side and driving to the right. Each function draws one with the pen. The
+random generator chooses colours, proportions and parts.
+"""
 
 import numpy as np
 
@@ -49,13 +52,13 @@ def bicycle(pen, rng):
         for x in (back, front):
             pen.line(ellipse(x, y, radius + .035, start=190, end=310), .022, tone(colour, .8))
     pen.line([(back, y), crank, seat, (back, y)], .034, colour)
-    low = rng.random() < .3                                                     # the frame that a skirt can mount
+    low = rng.random() < .3                                                     # a step-through frame
     pen.line([(.455, .52) if low else (.435, .45), (head[0] + .01, .48) if low else (head[0], .43)], .034, colour)
     pen.line([crank, (head[0] + .015, .5)], .036, colour)
     pen.line([(head[0] - .03, .3), head, (head[0] + .05, .55), (front, y)], .034, colour)
     pen.line([seat, (seat[0] - .02, .29)], .024, GREY)
     pen.fill(blob((.3, .255), (.42, .26), (.51, .27), (.42, .3), (.31, .305)), BLACK)
-    if rng.random() < .5:                                                       # dropped or upright handlebar
+    if rng.random() < .5:                                                       # a racing or an upright handlebar
         pen.line(curve((head[0] - .03, .29), (head[0] + .1, .27), (head[0] + .14, .33), (head[0] + .06, .38)),
                  .028, DARK)
     else:
@@ -129,7 +132,8 @@ def car(pen, rng):
 
 def bus(pen, rng):
     colour, second = pick(rng, RED, YELLOW, BLUE, GREEN, ORANGE, TEAL), pick(rng, WHITE, CREAM, NAVY)
-    length, windows, decks = vary(rng, 1.1, .12), rng.integers(4, 7), 1 + (rng.random() < .35)
+    length, windows = vary(rng, 1.1, .12), rng.integers(4, 7)
+    decks = 2 if rng.random() < .35 else 1
     top = .3 - .27 * (decks - 1)
     pen.fill(box(.03, top, length, .76), colour, .035)
     pen.shade(box(-.1, .69, 2, .9), .8)
@@ -147,7 +151,7 @@ def bus(pen, rng):
     for left in (length - .205, length - .15):
         pen.fill(box(left, .375, left + .038, .72), GLASS)
     pen.fill(box(length - .055, .35, length + .02, .54), GLASS, .014)                # windscreen
-    pen.fill(box(length - .2, top - .005, length + .01, top + .035), BLACK, .008)   # where it goes
+    pen.fill(box(length - .2, top - .005, length + .01, top + .035), BLACK, .008)   # destination sign
     pen.line([(length - .18, top + .015), (length - .05, top + .015)], .016, YELLOW)
     pen.fill(box(length - .02, .64, length + .025, .68), YELLOW, .01)
     pen.fill(box(.0, .64, .02, .7), RED, .01)
@@ -157,7 +161,10 @@ def bus(pen, rng):
 
 
 def train(pen, rng):
-    (steam_train if rng.random() < .5 else electric_train)(pen, rng)
+    if rng.random() < .5:
+        steam_train(pen, rng)
+    else:
+        electric_train(pen, rng)
 
 
 def steam_train(pen, rng):
@@ -224,7 +231,10 @@ def electric_train(pen, rng):
 
 
 def boat(pen, rng):
-    (sailing_boat if rng.random() < .6 else steamer)(pen, rng)
+    if rng.random() < .6:
+        sailing_boat(pen, rng)
+    else:
+        steamer(pen, rng)
 
 
 def sailing_boat(pen, rng):

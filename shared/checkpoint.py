@@ -1,9 +1,19 @@
 """
-Checkpoints: a dict of state_dicts and plain values in one file, written whole or not at all.
+Checkpoints: a dict of state_dicts and plain values in one file. A file is written completely or not at all.
 
-Every detector's holds network (its class's name), classes, anchors, size (of the input, in pixels) and model (the
-state_dict); last.pt holds what training needs to go on besides.
+Every detector's checkpoint holds
+
+    network, classes, anchors    the name of its class, the class names, the anchors (YOLOv2 and YOLOv3)
+    size                         of the input in evaluation, in pixels
+    step                         how many steps it was trained
+    model                        the network's state_dict
+
+last.pt also holds what a training needs to continue: optimizer (the constant's value), train (which images), best (the
+highest AP or accuracy so far) and optimizer_state.
 """
+import math
+import zlib
+from pathlib import Path
 from textwrap import shorten
 
 import torch
@@ -20,8 +30,8 @@ def save_checkpoint(path, state):
 
 def load_checkpoint(path, *networks):
     """
-    The dict in the checkpoint at path, on the CPU. Raises InputError, naming the file, if it is missing, damaged, or of
-    another network than those whose classes are named.
+    Returns the dict in the checkpoint at path, with its tensors on the CPU. Raises InputError, naming the file, if it
+    is missing or damaged, or if the network in it is none of `networks`, names of classes.
     """
     state = read(path)
     if state.get("network") not in networks:
@@ -39,8 +49,8 @@ def load_weights(network, weights, path):
 
 def load_backbone(backbone, path):
     """
-    Copies a classifier's weights into a detector's backbone, which has the classifier's own keys. Raises InputError,
-    before anything is changed, if one is missing or of another shape.
+    Copies a classifier's weights into a detector's backbone, whose keys are the classifier's own. Raises InputError,
+    before anything is changed, if one is missing or has another shape.
     """
     weights = read(path)
     weights = weights.get("model", weights)
@@ -52,7 +62,50 @@ def load_backbone(backbone, path):
     backbone.load_state_dict({key: weights[key] for key in backbone.state_dict()})
 
 
+def fingerprint(paths):
+    """Tells one list of images from another in a checkpoint: how many they are, and a checksum of their names."""
+    names = [Path(path).name for path in paths]
+    return [len(names), zlib.crc32(" ".join(names).encode())]
+
+
+def resume(path, network, optimizer, fixed, max_steps, script):
+    """
+    Continues the training whose last checkpoint is at path: copies its weights and its optimizer's state.
+
+    fixed      {"classes": CLASSES, ...}: values that must equal the checkpoint's; a key in capitals is the constant
+    max_steps  the constant MAX_STEPS of the script, which the messages name
+    returns    how many steps are done, and the best result so far; 0 and -1.0 if there is no checkpoint
+    raises     InputError if one of `fixed` differs, if all steps are done, or if the checkpoint is damaged
+    """
+    if not path.exists():
+        return 0, -1.0
+    state = read(path)
+    for key, value in fixed.items():
+        if state.get(key) != value:
+            raise InputError(f"{path}: was trained with another {key.upper()}; put it back, or give RUN in {script} "
+                             "a new name")
+    if state["step"] >= max_steps:
+        raise InputError(f"{path}: all {state['step']} steps are done. To train on, raise MAX_STEPS in {script}; to start "
+                         "a new training, give RUN a new name")
+    load_weights(network, state["model"], path)
+    # The saved moments, with the learning rate, momentum and weight decay that the constants have now
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer_state"]["state"]})
+    return state["step"], state["best"]
+
+
+def save_best(path, state, result, best):
+    """
+    Writes state to path if this result is at least as good as the best so far. Returns the better of the two. A result
+    is nan where the data has no objects to be found; then the latest state counts as the best.
+    """
+    if math.isnan(result) or result >= best:
+        save_checkpoint(path, state)
+        return result
+    return best
+
+
 def read(path):
+    """The dict in the file at path, unchecked."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

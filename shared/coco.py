@@ -1,20 +1,23 @@
 """
 Reads data in the layout of COCO: a folder of images and a JSON file of instances (cocodataset.org, "Data format").
 
-A box is [left, top, width, height], continuous lengths in pixels. Category ids have gaps, 1 to 90 for 80 classes: a
-label is the position of the category's name in the list of classes. A crowd, many objects in one annotation, is read
-as difficult: it is not trained on, and finding it earns and costs nothing (shared/metrics.py). The area is that of the
-outline, by which COCO tells small objects from large ones.
+- A box is [left, top, width, height], continuous lengths in pixels.
+- Category ids have gaps: the 80 classes have ids from 1 to 90. A label is the index of the category's name in the list
+  of classes.
+- A crowd is one annotation for many objects. It is read as a difficult object: the training leaves it out, and a
+  detection of it counts neither as right nor as wrong (shared/metrics.py).
+- The area of an object is the area of its outline. COCO divides the objects by it into small, medium and large ones.
 """
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 
 from shared.errors import InputError
-from shared.voc import Annotation
+from shared.voc import Annotation, check_classes
 
-CATEGORIES = {  # of COCO 2014 and 2017: id and name
+CATEGORIES = {  # id: name, the same in COCO 2014 and 2017
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
     10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench", 16: "bird", 17: "cat",
     18: "dog", 19: "horse", 20: "sheep", 21: "cow", 22: "elephant", 23: "bear", 24: "zebra", 25: "giraffe",
@@ -34,67 +37,95 @@ def read_split(folder, instances, classes):
     folder     a path that holds the images
     instances  the JSON file
     classes    the class names, in the order of their labels
-    returns    a list of Annotation, in the order of the file's images; those without objects too. Boxes of no area are
-               skipped, what overhangs the image is cut off
-    raises     InputError, naming the file: no JSON or not this kind of it, a missing image, two of one id, a class that
-               the file or CLASSES does not have, an annotation of no image, a box that is inside out or wholly outside
-               its image
+    returns    a list of Annotation, in the order of the file's images, including the images without objects. Boxes
+               without area are skipped. A box that overhangs its image is cut off at the border
+    raises     InputError, naming the file, if
+               - it is not JSON, or not a file of COCO instances
+               - two of its images have the same id, or an image is missing
+               - one of CLASSES is not in the file, or the class of an annotation is not one of CLASSES
+               - an annotation belongs to no image
+               - a box has a negative width or height, or is wholly outside its image
     """
-    if isinstance(classes, str) or len(set(classes)) < len(classes):
-        raise InputError(f"CLASSES has to be a list of different names, not {classes!r}")
+    check_classes(classes)
     folder = Path(folder)
-    try:
-        content = json.loads(Path(instances).read_bytes())
-    except OSError:
-        raise InputError(f"{instances}: no such file") from None
-    except ValueError as error:
-        raise InputError(f"{instances}: not well-formed JSON ({error})") from None
-    try:
-        images = {image["id"]: (image["file_name"], image["width"], image["height"]) for image in content["images"]}
-        ids = {category["name"]: category["id"] for category in content["categories"]}
-        annotations, count = content["annotations"], len(content["images"])
-    except (TypeError, KeyError) as error:
-        raise InputError(f"{instances}: not a file of COCO instances ({error} is missing)") from None
-    if not images or len(images) < count:
-        raise InputError(f"{instances}: " + ("two images have the same id" if images else "names no images"))
+    images, category_id_of, annotations = read_instances(instances)
     for name in classes:
-        if name not in ids:
+        if name not in category_id_of:
             raise InputError(f"{instances}: has no category '{name}', which is one of CLASSES")
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    for name, _, _ in images.values():
-        if name not in there and not (folder / name).is_file():              # the latter: in a folder below
-            raise InputError(f"{instances}: names {name}, but there is no {folder / name}")
+    check_images_exist(folder, instances, images)
 
-    names = {number: name for name, number in ids.items()}
-    labels = {ids[name]: label for label, name in enumerate(classes)}
-    objects = {number: [] for number in images}                          # rows of box, label, crowd, area
+    category_name_of = {category: name for name, category in category_id_of.items()}
+    label_of = {category_id_of[name]: label for label, name in enumerate(classes)}
+    rows_of = {number: [] for number in images}      # image id -> rows of left, top, right, bottom, label, crowd, area
     for annotation in annotations:
         try:
             where = f"{instances}: annotation {annotation.get('id')}"
             image, category = annotation["image_id"], annotation["category_id"]
-            left, top, w, h = map(float, annotation["bbox"])
+            left, top, width, height = [float(length) for length in annotation["bbox"]]
         except (AttributeError, TypeError, ValueError, KeyError):
             raise InputError(f"{instances}: an annotation without image_id, category_id or four numbers as bbox: "
                              f"{str(annotation)[:200]}") from None
         if image not in images:
-            raise InputError(f"{where}: of image {image}, which is not in the file")
-        if category not in labels:
-            raise InputError(f"{where}: class '{names.get(category, category)}' is not one of CLASSES "
+            raise InputError(f"{where}: belongs to image {image}, which is not in the file")
+        if category not in label_of:
+            raise InputError(f"{where}: class '{category_name_of.get(category, category)}' is not one of CLASSES "
                              f"({', '.join(classes)})")
-        if w < 0 or h < 0:
-            raise InputError(f"{where}: its box is inside out: {left:g} {top:g}, {w:g} wide and {h:g} high")
-        if w == 0 or h == 0:
+        box = f"{left:g} {top:g} {width:g} {height:g}"
+        if not all(math.isfinite(length) for length in (left, top, width, height)):
+            raise InputError(f"{where}: its bbox {box} is not four finite numbers")
+        if width < 0 or height < 0:
+            raise InputError(f"{where}: its bbox {box} has a negative width or height")
+        if width == 0 or height == 0:
             continue
-        _, width, height = images[image]
-        box = [max(left, 0.0), max(top, 0.0), min(left + w, width), min(top + h, height)]
-        if not (box[0] < box[2] and box[1] < box[3]):
-            raise InputError(f"{where}: its box {left:g} {top:g} {left + w:g} {top + h:g} lies outside "
-                             f"the {width} x {height} image")
-        objects[image].append((*box, labels[category], annotation.get("iscrowd", 0), annotation.get("area", w * h)))
+        _, image_width, image_height = images[image]
+        right, bottom = min(left + width, image_width), min(top + height, image_height)
+        left, top = max(left, 0.0), max(top, 0.0)
+        if left >= right or top >= bottom:
+            raise InputError(f"{where}: its bbox {box} lies outside the {image_width} x {image_height} image")
+        crowd, area = annotation.get("iscrowd", 0), annotation.get("area", width * height)
+        rows_of[image].append((left, top, right, bottom, label_of[category], crowd, area))
 
-    result, category_ids = [], [ids[name] for name in classes]
-    for number, (name, width, height) in images.items():
-        rows = np.array(objects[number], np.float64).reshape(-1, 7)
-        result.append(Annotation(folder / name, width, height, rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5] > 0,
-                                 rows[:, 6], number, category_ids))
+    result = []
+    category_ids = [category_id_of[name] for name in classes]
+    for number, (name, image_width, image_height) in images.items():
+        rows = np.array(rows_of[number], np.float64).reshape(-1, 7)                              # (n, 7)
+        boxes, labels, crowd, areas = rows[:, :4], rows[:, 4].astype(np.int64), rows[:, 5] > 0, rows[:, 6]
+        result.append(Annotation(folder / name, image_width, image_height, boxes, labels, crowd, areas,
+                                 number, category_ids))
     return result
+
+
+def read_instances(path):
+    """
+    returns  {image id: (file name, width, height)}, {category name: category id}, the list of annotations (dicts)
+    raises   InputError as read_split
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except OSError:
+        raise InputError(f"{path}: no such file") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not well-formed JSON ({error})") from None
+    try:
+        images = {image["id"]: (image["file_name"], image["width"], image["height"]) for image in content["images"]}
+        categories = {category["name"]: category["id"] for category in content["categories"]}
+        annotations = content["annotations"]
+    except KeyError as key:
+        raise InputError(f"{path}: not a file of COCO instances ({key} is missing)") from None
+    except TypeError as error:
+        raise InputError(f"{path}: not a file of COCO instances ({error})") from None
+    if not images:
+        raise InputError(f"{path}: names no images")
+    if len(images) < len(content["images"]):
+        raise InputError(f"{path}: two images have the same id")
+    return images, categories, annotations
+
+
+def check_images_exist(folder, instances, images):
+    """Raises InputError if an image of the file is not in the folder."""
+    present = set()                                  # listing the folder once is faster than asking for each image
+    if folder.is_dir():
+        present = {path.name for path in folder.iterdir()}
+    for name, _, _ in images.values():
+        if name not in present and not (folder / name).is_file():            # a name may contain a subfolder
+            raise InputError(f"{instances}: names {name}, but there is no {folder / name}")

@@ -1,18 +1,21 @@
 """
-The bytes of Darknet's .weights files: a header, then nothing but float32, little endian, layer after layer as in the
-cfg file. The file does not say which network it is for: that only its length tells.
+Reads and writes the bytes of Darknet's .weights files.
 
-Source  src/parser.c of pjreddie/darknet at f6afaab: load_weights_upto, save_weights_upto and what they call.
+A file is a header and then the numbers of the layers as little-endian float32, in the order of the cfg file. The file
+does not name its network. Only its length tells which network it fits.
 
-    header                     major, minor, revision: int32; then the number of images that the network has seen:
-                               8 bytes from version 0.2 on, 4 before, as in files whose matrices stand transposed
-                               (a major or minor above 1000)
-    convolution with BN        beta, gamma, mean, variance (out,) each; weights (out, in, k, k)
-    convolution without        biases (out,); weights
-    fully connected layer      biases (out,); weights (out, in), or (in, out) in files with transposed matrices
+Source  src/parser.c of pjreddie/darknet at f6afaab: load_weights_upto, save_weights_upto and the functions they call.
 
-Which layers these are says each model.py. Files are mapped into memory, not read: of the numbers there is only the copy
-in the network.
+    part of the file           what it holds
+    header                     major, minor, revision: int32 each; then the number of images that the network has seen,
+                               8 bytes in version 0.2, 4 bytes in version 0.1 and in files with a major or minor above
+                               1000, whose fully connected layers are stored transposed
+    convolution with BN        beta, gamma, mean, variance: (out,) each; weights (out, in, k, k)
+    convolution without BN     biases (out,); weights (out, in, k, k)
+    fully connected layer      biases (out,); weights (out, in), or (in, out) if the file is transposed
+
+The order of the layers is in the weights.py of each version. The files are memory-mapped: the numbers are in memory
+once, in the network that they are copied to.
 """
 import math
 import struct
@@ -27,9 +30,10 @@ from shared.paths import atomic_write
 
 def read_header(path, expected):
     """
-    expected  {what: the count of its numbers}: what the file may hold
-    returns   what it holds, its header's length in bytes, the number of images seen, whether matrices stand transposed
-    raises    InputError: no such file, an unknown version, or a count that nothing expected has
+    expected  a dict of what the file may hold: {name: count of its numbers}
+    returns   the name of what it holds, the length of the header in bytes, the number of images seen, and whether the
+              fully connected layers are transposed
+    raises    InputError if there is no such file, if its version is unknown, or if no expected count fits
     """
     try:
         with open(path, "rb") as file:
@@ -38,39 +42,57 @@ def read_header(path, expected):
     except OSError:
         raise InputError(f"{path}: no such file") from None
     major, minor, revision, seen = struct.unpack("<iiii", start[:16])
-    transposed, length = major > 1000 or minor > 1000, 16
+    length = 16
     if (major, minor) == (0, 2):
-        length, (seen,) = 20, struct.unpack("<q", start[12:])
-    left = max(size - length, 0)
-    found = f"{left // 4:,} numbers" + f" and {left % 4} bytes" * (left % 4 > 0) + " after its header"
-    counts = " or ".join(f"{count:,} ({what})" for what, count in expected.items())
+        length = 20
+        seen, = struct.unpack("<q", start[12:])
+    transposed = major > 1000 or minor > 1000
+
+    remaining = max(size - length, 0)                # bytes after the header
+    found = f"{remaining // 4:,} numbers"
+    if remaining % 4:
+        found += f" and {remaining % 4} bytes"
+    counts = " or ".join(f"{count:,} ({name})" for name, count in expected.items())
+    difference = f"{found} after its header, expected {counts}"
     if (major, minor) not in [(0, 1), (0, 2)] and not transposed:
         raise InputError(f"{path}: not a weights file, or of an unknown version: {major}.{minor}.{revision} instead of "
-                         f"0.1 or 0.2; {found}, expected {counts}")
-    for what, count in expected.items():
-        if left == 4 * count and size >= length:
-            return what, length, seen, transposed
-    raise InputError(f"{path}: not the weights of this network, or not whole: {found}, expected {counts}")
+                         f"0.1 or 0.2; {difference}")
+    for name, count in expected.items():
+        if remaining == 4 * count and size >= length:
+            return name, length, seen, transposed
+    raise InputError(f"{path}: not the weights of this network, or not whole: {difference}")
 
 
-def read_weights(path, shapes, behind=0):
+def read_weights(path, shapes, optional_tail=0):
     """
-    shapes   of the tensors that the file has to hold, in its order; those of two dimensions are matrices (out, in)
-    behind   so many numbers may follow that are not asked for: of a classifier's last layer, where the rest is wanted
-    returns  the tensors: windows on the file, to be copied from; and the number of images seen
-    raises   InputError as read_header
+    shapes         the shapes of the tensors in the file, in its order; two dimensions mean a matrix (out, in)
+    optional_tail  the count of further numbers that the file may end with and that are not read. Example: the file of
+                   a backbone may also hold the last layer of the ImageNet classifier
+    returns        the tensors, as views of the memory-mapped file; the number of images seen
+    raises         InputError as read_header
     """
     counts = [math.prod(shape) for shape in shapes]
-    whole = {"this network": sum(counts), "this network and a classifier": sum(counts) + behind}
-    _, length, seen, transposed = read_header(path, whole if behind else {"this network": sum(counts)})
-    numbers = torch.from_numpy(np.memmap(path, "<f4", mode="c", offset=length, shape=sum(counts)))
-    windows = [window.view(shape[::-1]).T if transposed and len(shape) == 2 else window.view(shape)
-               for window, shape in zip(numbers.split(counts), shapes)]
-    return windows, seen
+    expected = {"this network": sum(counts)}
+    if optional_tail:
+        expected["this network and a classifier"] = sum(counts) + optional_tail
+    _, length, seen, transposed = read_header(path, expected)
+    mapped = np.memmap(path, "<f4", mode="c", offset=length, shape=sum(counts))                  # c: copy on write
+    tensors = []
+    for numbers, shape in zip(torch.from_numpy(mapped).split(counts), shapes):
+        if transposed and len(shape) == 2:
+            out_features, in_features = shape
+            tensors.append(numbers.view(in_features, out_features).T)                            # (out, in)
+        else:
+            tensors.append(numbers.view(shape))
+    return tensors, seen
 
 
 def write_weights(path, tensors, seen=0):
-    """Writes the tensors in their order, as version 0.2.0: whole or not at all. seen: the images trained on."""
+    """
+    Writes the tensors in their order as a file of version 0.2.0. The write is atomic.
+
+    seen  the number of images that the network was trained on
+    """
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         file.write(struct.pack("<iiiq", 0, 2, 0, seen))
         for tensor in tensors:
@@ -79,10 +101,16 @@ def write_weights(path, tensors, seen=0):
 
 def fold_batchnorm(beta, gamma, mean, variance, weight):
     """
-    -> biases (out,) and weights (out, in, k, k) of the convolution alone that does what the one with BatchNorm does,
-    for weights with BatchNorm in a network without it:
+    Folds the numbers of a BatchNorm into those of its convolution, for a network without BatchNorm. The convolution
+    alone then computes
 
-        gamma (w x - mean) / sqrt(variance + eps) + beta,  eps = 1e-5 (on Darknet's CPU 1e-6, outside of the root)
+        gamma (w x - mean) / sqrt(variance + eps) + beta,   eps = 1e-5
+
+    [darknet] has this eps on the GPU; its CPU code divides by sqrt(variance) + 1e-6.
+
+    beta, gamma, mean, variance  (out,)
+    weight                       (out, in, k, k)
+    returns                      biases (out,), weights (out, in, k, k)
     """
     scale = gamma / (variance + 1e-5).sqrt()                                 # (out,)
     return beta - mean * scale, weight * scale.view(-1, 1, 1, 1)

@@ -1,28 +1,35 @@
 """
-Detections and truths as files, so that other people's tools can check our figures.
+Writes detections and truths to files, so that other people's tools can check our figures.
 
-    write_padilla  text for github.com/rafaelpadilla/Object-Detection-Metrics. Its IOU counts pixels, the last one
-                   included ("+ 1"), so corners are written as VOC has them: left and top are 1 more than ours. It
-                   knows no ignored truths. They are left out, so a detection of one is a false positive there, and
-                   its AP a little lower than ours. Equal scores follow the alphabetical order of the files. Its
-                   11 points miss a recall of exactly .3, .6 or .7 by a rounding error.
-
-                       python pascalvoc.py -gtformat xyrb -detformat xyrb -np
-                                           -gt FOLDER/groundtruths -det FOLDER/detections      (absolute paths)
-
-    write_coco     JSON for pycocotools. Its figures are those of shared.metrics.coco_ap. Without ids a category is a
-                   label + 1, an image's id its index. Ignored truths are crowds ("iscrowd"): whatever lies in one
-                   costs nothing. On COCO itself, with its ids, detections.json is what its own truths.json goes with.
-
-                       truths = COCO("FOLDER/truths.json")
-                       COCOeval(truths, truths.loadRes("FOLDER/detections.json"), "bbox")
+    write_padilla  text for github.com/rafaelpadilla/Object-Detection-Metrics
+    write_coco     JSON for pycocotools
 
 Both take
     detections  (N, 7)  rows of image, label, score, left, top, right, bottom; continuous corners in pixels
     truths      (M, 7)  rows of image, label, left, top, right, bottom, ignore
-    file_names          the images': row[0] is an index into it
-    classes             their names: row[1] is an index into it
-Numbers are written in full, since rounded scores would tie. A file is there whole or not at all.
+    file_names          of the images; row[0] is an index into it
+    classes             their names; row[1] is an index into it
+Numbers are written in full, because rounding would make different scores equal. The files are written atomically.
+
+Padilla's toolkit is run with absolute paths:
+
+    python pascalvoc.py -gtformat xyrb -detformat xyrb -np -gt FOLDER/groundtruths -det FOLDER/detections
+
+Its APs may differ from ours for these reasons:
+- Its IOU counts pixels and includes the last one ("+ 1"). So corners are written as in VOC: left and top are 1 more
+  than ours, and the IOUs are the same.
+- It has no ignored truths. They are left out of the files, so a detection of one is a false positive there, and its AP
+  is a little lower than ours.
+- It orders equal scores by the alphabetical order of the files.
+- Its 11-point AP misses a recall of exactly .3, .6 or .7 because of a rounding error.
+
+pycocotools computes the same figures as shared.metrics.coco_ap. In the files an ignored truth is a crowd ("iscrowd"):
+detections inside it are neither right nor wrong. Without ids of their own, a category's id is its label + 1 and an
+image's id is its index. On the COCO data set the ids are COCO's own, so detections.json also fits COCO's
+file of annotations.
+
+    truths = COCO("FOLDER/truths.json")
+    COCOeval(truths, truths.loadRes("FOLDER/detections.json"), "bbox")
 """
 import json
 from pathlib import Path
@@ -37,7 +44,7 @@ def write_padilla(folder, detections, truths, file_names, classes):
     folder/groundtruths/NAME.txt  lines of: class left top right bottom
     folder/detections/NAME.txt    lines of: class score left top right bottom
 
-    One of each for every image, empty ones too. Spaces in a class name become underscores.
+    Every image has one file of each kind, which may be empty. Spaces in a class name become underscores.
     """
     names = [Path(name).stem for name in file_names]
     words = [name.replace(" ", "_") for name in classes]
@@ -68,8 +75,11 @@ def write_coco(folder, detections, truths, file_names, sizes, classes, areas=Non
     folder/truths.json      info, images, categories, annotations
     folder/detections.json  a list of image_id, category_id, score, bbox (left, top, width, height)
 
-    sizes  (width, height) of each image in pixels; areas (M,) of the truths as for coco_ap; an id for each image and
-           each class
+    sizes         (width, height) of each image in pixels
+    areas         (M,) of the truths in pixels, as for coco_ap. None means the areas of the boxes
+    image_ids     an id for each image
+    category_ids  an id for each class
+
     pycocotools itself cannot load an empty list of detections.
     """
     areas = area(truths[:, 2:6]) if areas is None else areas
@@ -82,7 +92,7 @@ def write_coco(folder, detections, truths, file_names, sizes, classes, areas=Non
                     "area": float(pixels), "bbox": [left, top, right - left, bottom - top], "iscrowd": int(ignore),
                     "ignore": int(ignore)}
                    for i, ((image, label, left, top, right, bottom, ignore), pixels)
-                   in enumerate(zip(truths.tolist(), areas), 1)]         # from 1: to pycocotools, 0 is "no match"
+                   in enumerate(zip(truths.tolist(), areas), 1)]         # ids from 1: 0 means "no match" to pycocotools
     results = [{"image_id": image_ids[int(image)], "category_id": category_ids[int(label)], "score": score,
                 "bbox": [left, top, right - left, bottom - top]}
                for image, label, score, left, top, right, bottom in detections.tolist()]

@@ -40,6 +40,19 @@ def draw_boxes(image, rows, classes):
     return np.asarray(picture)
 
 
+def draw_targets(image, targets, classes):
+    """
+    image    (3, H, W) float 0..1, as the network takes it
+    targets  (n, 5)  label, centre x, centre y, width, height as fractions
+    returns  the picture with its boxes, (H, W, 3) uint8
+    """
+    pixels = (image * 255).byte().permute(1, 2, 0).numpy()
+    height, width = pixels.shape[:2]
+    rows = [(label, 1, (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+            for label, x, y, w, h in targets.tolist()]
+    return draw_boxes(pixels, rows, classes)
+
+
 def write_picture(path, image):
     """image (H, W, 3) uint8 -> a file, of the kind that its name says"""
     with atomic_write(path) as temporary:

@@ -1,17 +1,18 @@
 """
-Reads ImageNet (ILSVRC 2012) in its usual layout, a folder for each class, named by its WordNet id:
+Reads ImageNet (ILSVRC 2012) in its usual layout: one folder for each class, named by the class's WordNet id.
 
     train/n01440764/n01440764_10026.JPEG ...        1,281,167 images of 1000 classes
-    val/n01440764/ILSVRC2012_val_00000293.JPEG ...  50,000
+    val/n01440764/ILSVRC2012_val_00000293.JPEG ...  50,000 images
 
-Labels count the ids in alphabetical order, as everybody's published weights do.
+The label of a class is the index of its id in alphabetical order, as in torchvision.
 
-The validation images arrive in one flat folder. To move them into their classes, with the labels of Kaggle's copy:
+The validation images arrive in one flat folder. This command moves them into the folders of their classes, with the
+labels of Kaggle's copy:
 
     python shared/imagenet.py imagenet/val LOC_val_solution.csv
 
-or with any text file of lines that begin "ILSVRC2012_val_00000001.JPEG n01751748". The original archives,
-ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, are unpacked and sorted by torchvision:
+The labels may also be any text file of lines that begin "ILSVRC2012_val_00000001.JPEG n01751748". If you have the
+original archives, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, torchvision unpacks and sorts them:
 
     python -c "import torchvision; torchvision.datasets.ImageNet('imagenet', 'val')"
 """
@@ -22,33 +23,40 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from shared.errors import InputError
+from shared.errors import InputError, run
 from shared.images import EXTENSIONS
 
-WNID = re.compile(r"n\d{8}")
+WORDNET_ID = re.compile(r"n\d{8}")
 
 
 def list_classes(folder):
-    """The names of the folders in the folder, sorted: a class's label is its place. InputError if there are none."""
+    """The names of the class folders in the folder, sorted. The label of a class is its index in this list."""
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not classes:
-        images = sum(entry.name.lower().endswith(EXTENSIONS) for entry in os.scandir(folder))
-        if images:
-            raise InputError(f"{folder}: {images} images in one flat folder, as ImageNet's validation images arrive; "
-                             f"sort them into classes by python shared/imagenet.py {folder} LOC_val_solution.csv")
+        num_images = len(images_in(folder))
+        if num_images:
+            raise InputError(f"{folder}: {num_images} images in one flat folder, as ImageNet's validation images "
+                             f"arrive; sort them into classes with "
+                             f"python shared/imagenet.py {folder} LOC_val_solution.csv")
         raise InputError(f"{folder}: no class folders (n01440764 ...) in it")
     return classes
+
+
+def images_in(folder):
+    """The sorted names of the images directly in the folder."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(EXTENSIONS))
 
 
 def read_split(folder, classes):
     """
     folder   a path that holds one folder of images for each class
-    classes  their names, in the order of the labels
-    returns  a list of (path, label), sorted by path
-    raises   InputError, naming the folder: none there, one that is no class, a class without images
+    classes  the names of these folders, in the order of the labels
+    returns  a list of (path, label), sorted by class and then by file name
+    raises   InputError, naming the folder, if there is none, if one of its folders is not a class, or if a class has
+             no images
     """
     present = list_classes(folder)
     for name in present:
@@ -56,53 +64,69 @@ def read_split(folder, classes):
             raise InputError(f"{Path(folder, name)}: no such class in training")
     images = []
     for label, name in enumerate(tqdm(classes, desc=f"reading {folder}", disable=len(classes) < 100)):
-        place = Path(folder, name)
+        class_folder = Path(folder, name)
         if name not in present:
-            raise InputError(f"{place}: no such folder")
-        found = sorted(entry.name for entry in os.scandir(place) if entry.name.lower().endswith(EXTENSIONS))
-        if not found:
-            raise InputError(f"{place}: no images in this folder ({', '.join(EXTENSIONS)})")
-        images += [(os.path.join(place, image), label) for image in found]
+            raise InputError(f"{class_folder}: no such folder")
+        files = images_in(class_folder)
+        if not files:
+            raise InputError(f"{class_folder}: no images in this folder ({', '.join(EXTENSIONS)})")
+        images += [(os.path.join(class_folder, file), label) for file in files]
     return images
 
 
 def read_names(path, classes):
-    """From lines of "n02690373 airliner, ...", each class's name up to the comma; its id where there is no line."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines() if Path(path).is_file() else []
-    names = dict(line.split(maxsplit=1) for line in lines if len(line.split()) > 1)
-    return [names.get(name, name).split(",")[0].strip() for name in classes]
+    """
+    The first readable name of each class, from a file of lines such as "n02690373 airliner, plane". A class without a
+    line keeps its id as its name, and so do all classes if there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return list(classes)
+    names = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        words = line.split(maxsplit=1)
+        if len(words) == 2:
+            wordnet_id, all_names = words
+            names[wordnet_id] = all_names.split(",")[0].strip()
+    return [names.get(name, name) for name in classes]
 
 
 def sort_validation(folder, labels):
     """
-    Moves folder/IMAGE.JPEG to folder/WNID/IMAGE.JPEG.
+    Moves folder/IMAGE.JPEG to folder/WORDNET_ID/IMAGE.JPEG.
 
-    labels   a file whose lines begin with an image's name, with or without its ending, and a WordNet id, between them
-             a comma or a space (LOC_val_solution.csv: ILSVRC2012_val_00000001,n01751748 ...)
-    returns  how many were moved: 0 when they were sorted already
+    labels   a file whose lines begin with the name of an image, with or without its extension, and its WordNet id,
+             separated by a comma or a space (LOC_val_solution.csv: ILSVRC2012_val_00000001,n01751748 ...)
+    returns  the number of images moved; 0 if they were sorted already
     raises   InputError, before anything is moved, for a missing file and for an image without a label
     """
     folder, labels = Path(folder), Path(labels)
-    for path, exists in (folder, folder.is_dir()), (labels, labels.is_file()):
-        if not exists:
-            raise InputError(f"{path}: no such file or folder")
-    rows = [line.replace(",", " ").split() for line in labels.read_text(encoding="utf-8").splitlines()]
-    wnids = {Path(row[0]).stem: row[1] for row in rows if len(row) > 1 and WNID.fullmatch(row[1])}
-    flat = sorted(path for path in folder.iterdir() if path.name.lower().endswith(EXTENSIONS))
-    for image in flat:
-        if image.stem not in wnids:
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such file or folder")
+    if not labels.is_file():
+        raise InputError(f"{labels}: no such file or folder")
+    id_of = {}                                       # image name without extension -> WordNet id
+    for line in labels.read_text(encoding="utf-8").splitlines():
+        fields = line.replace(",", " ").split()
+        if len(fields) > 1 and WORDNET_ID.fullmatch(fields[1]):
+            id_of[Path(fields[0]).stem] = fields[1]
+    images = [folder / name for name in images_in(folder)]
+    for image in images:
+        if image.stem not in id_of:
             raise InputError(f"{labels}: no line for {image.name}")
-    for image in tqdm(flat, desc=f"sorting {folder}", disable=len(flat) < 1000):
-        place = folder / wnids[image.stem]
-        place.mkdir(exist_ok=True)
-        image.rename(place / image.name)
-    return len(flat)
+    for image in tqdm(images, desc=f"sorting {folder}", disable=len(images) < 1000):
+        class_folder = folder / id_of[image.stem]
+        class_folder.mkdir(exist_ok=True)
+        image.rename(class_folder / image.name)
+    return len(images)
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit("usage: python shared/imagenet.py VALIDATION_FOLDER LOC_val_solution.csv")
+    _, folder, labels = sys.argv
+    print(f"{sort_validation(folder, labels)} images sorted into {folder}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python shared/imagenet.py VALIDATION_FOLDER LOC_val_solution.csv")
-    try:
-        print(f"{sort_validation(*sys.argv[1:])} images sorted into {sys.argv[1]}")
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

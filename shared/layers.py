@@ -1,29 +1,55 @@
-"""The table that Darknet prints when it starts, with the parameters of each layer beside its operations."""
+"""Prints the layers of a network as Darknet does when it starts, and folds BatchNorm into the convolutions."""
+from functools import partial
+
 import torch
 import torch.nn as nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def fuse_batchnorm(network):
+    """
+    Folds every BatchNorm into the convolution before it. The outputs stay the same and inference is faster. For
+    inference only: it switches the network to evaluation mode. Returns the network.
+
+    A block is any module with a convolution `conv` and a BatchNorm `bn`.
+    """
+    network.eval()
+    for block in network.modules():
+        conv, bn = getattr(block, "conv", None), getattr(block, "bn", None)
+        if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
+            block.conv = fuse_conv_bn_eval(conv, bn)
+            block.bn = nn.Identity()
+    return network
 
 
 def count_operations(model, height, width):
     """
-    One forward pass of a black image, (1, 3, height, width).
+    Runs one forward pass of a black image, (1, 3, height, width).
 
-    returns  a list of (name, layer, output shape, parameters, operations), one per leaf layer in the order they run.
-             An operation is a multiplication or an addition of a convolution or a fully connected layer: two for each
-             weight that is applied, as Darknet counts its BFLOPs.
+    returns  a list of (name, layer, output shape, parameters, operations), one for each leaf layer, in the order in
+             which the layers run. An operation is one multiplication or one addition in a convolution or a fully
+             connected layer. There are two for each use of a weight, as in the BFLOPs that Darknet prints.
     """
     rows = []
 
-    def record(layer, inputs, output, name):
-        weights = layer.weight if isinstance(layer, (nn.Conv2d, nn.Linear)) else None
-        operations = 0 if weights is None else 2 * weights[0].numel() * output[0].numel()
-        rows.append((name, layer, tuple(output.shape), sum(p.numel() for p in layer.parameters()), operations))
+    def record(name, layer, inputs, output):
+        parameters = sum(parameter.numel() for parameter in layer.parameters())
+        operations = 0
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            weights_per_output = layer.weight[0].numel()
+            operations = 2 * weights_per_output * output[0].numel()
+        rows.append((name, layer, tuple(output.shape), parameters, operations))
 
-    leaves = [(name, layer) for name, layer in model.named_modules() if not list(layer.children())]
-    hooks = [layer.register_forward_hook(lambda *a, name=name: record(*a, name)) for name, layer in leaves]
-    device, training = next(model.parameters()).device, model.training
+    hooks = []
+    for name, layer in model.named_modules():
+        if not list(layer.children()):
+            hooks.append(layer.register_forward_hook(partial(record, name)))
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
     with torch.no_grad():
-        model.eval()(torch.zeros(1, 3, height, width, device=device))
-    model.train(training)
+        model(torch.zeros(1, 3, height, width, device=device))
+    model.train(was_training)
     for hook in hooks:
         hook.remove()
     return rows
@@ -34,7 +60,15 @@ def print_layer_table(model, height, width):
     rows = count_operations(model, height, width)
     print(f"{'layer':<30} {'kind':<12} {'output':<22} {'parameters':>12} {'BFLOPs':>8}")
     for name, layer, shape, parameters, operations in rows:
-        print(f"{name:<30} {type(layer).__name__:<12} {' x '.join(map(str, shape[1:])):<22} {parameters:>12,} "
-              f"{operations / 1e9:>8.3f}")
-    print(f"{'in all, at ' + str(width) + ' x ' + str(height):<66} {sum(r[3] for r in rows):>12,} "
-          f"{sum(r[4] for r in rows) / 1e9:>8.3f}")
+        kind, output = type(layer).__name__, " x ".join(str(length) for length in shape[1:])
+        print(f"{name:<30} {kind:<12} {output:<22} {parameters:>12,} {operations / 1e9:>8.3f}")
+    total = f"in all, at {width} x {height}"
+    all_parameters, all_operations = sum(row[3] for row in rows), sum(row[4] for row in rows)
+    print(f"{total:<66} {all_parameters:>12,} {all_operations / 1e9:>8.3f}")
+
+
+def set_batchnorm_momentum(network, momentum):
+    """Sets the share that each new batch has in BatchNorm's running averages."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = momentum

@@ -1,8 +1,9 @@
 """
-Non-maximum suppression: of the boxes that mean the same object, keep the one with the highest score.
+Non-maximum suppression: of several boxes around the same object, keep the one with the highest score.
 
-Section 2.3 of the first paper reports that it adds 2 to 3 % mAP. It runs class by class, on score = objectness x class:
-a box may live on as a dog and die as a cat ([darknet] do_nms_sort in src/box.c).
+Section 2.3 of the first paper reports that it adds 2 to 3 % mAP. It is applied to each class separately, on score =
+objectness x class probability: the same box can survive for one class and be suppressed for another
+([darknet] do_nms_sort in src/box.c).
 """
 import torch
 import torchvision
@@ -14,23 +15,24 @@ def greedy_nms(boxes, scores, iou_threshold):
     """
     The algorithm itself, to be read. The scripts use torchvision's, which gives the same answer faster.
 
-    boxes (N, 4) corners, scores (N,) -> the indices that stay, best score first
+    boxes (L, 4) corners, scores (L,) -> (D,) the indices of the boxes that are kept, best score first
     """
-    left = scores.argsort(descending=True, stable=True)             # everyone who is still in the game
+    remaining = scores.argsort(descending=True, stable=True)        # (L,) indices, best score first
     keep = []
-    while len(left):
-        best, left = left[0], left[1:]
-        keep.append(best)                                           # nobody who is left scores higher
-        left = left[paired_iou(boxes[best], boxes[left]) <= iou_threshold]
-    return torch.stack(keep) if keep else left
+    while len(remaining):
+        best, remaining = remaining[0], remaining[1:]
+        keep.append(best)                                           # no remaining box has a higher score
+        remaining = remaining[paired_iou(boxes[best], boxes[remaining]) <= iou_threshold]
+    return torch.stack(keep) if keep else remaining
 
 
 def nms_per_class(boxes, scores, score_threshold, iou_threshold):
     """
     boxes   (L, 4)  corners, in any unit
     scores  (L, C)  objectness x class probability
-    returns (D, 6)  label, score, left, top, right, bottom: every (box, class) that scores above score_threshold and
-                    overlaps no better one of its class by more than iou_threshold; best score first
+    returns (D, 6)  rows of label, score, left, top, right, bottom, best score first. There is one for each box and
+                    class whose score is above score_threshold, unless a kept box of that class with a higher score
+                    overlaps it with an IOU above iou_threshold.
     """
     boxes, scores = boxes.float(), scores.float()
     rows = [boxes.new_zeros(0, 6)]

@@ -1,4 +1,4 @@
-"""Where things lie, whatever folder a script is started from."""
+"""The folders of the repository, independent of the folder that a script is started from."""
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +11,9 @@ RUNS = ROOT / "runs"
 @contextmanager
 def atomic_write(path):
     """
-    For files that must not be left half written: gives a temporary path beside the wanted one, of the same ending, to
-    write to, and moves it into place when all has gone well. Makes the folder.
+    Writes a file whole or not at all. Gives a temporary path in the same folder, with the same extension, to write to.
+    It replaces the file at `path` at the end of the with block, and is deleted if the block raises an error. Makes the
+    folder if it is missing.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""COCO's JSON, made here: ids there and back, crowds, boxes of no area; what is wrong is said in one line."""
+"""
+Reads small COCO files that are made here: category ids, crowds, boxes without area. Every kind of faulty file raises an
+error of one line that names the file.
+"""
 import json
 import subprocess
 import sys
@@ -19,7 +22,12 @@ from yolov3.evaluate import truths_of
 
 @pytest.fixture
 def content(tmp_path):
-    """Three images of 100 x 80, one without annotations; a cat, a crowd of persons, a box of no area, an overhang."""
+    """
+    Three images of 100 x 80:
+        25  a cat, a crowd of persons and a box without area
+         9  no annotations
+        30  a toothbrush whose box overhangs the image
+    """
     for name in ("000000000009.jpg", "000000000025.jpg", "000000000030.jpg"):
         Image.new("RGB", (100, 80)).save(tmp_path / name)
     annotation = {"area": 150.5, "iscrowd": 0, "image_id": 25, "category_id": 17, "bbox": [10, 20, 30, 15.5], "id": 1}
@@ -37,24 +45,26 @@ def write(tmp_path, content):
 
 
 def test_the_eighty_categories():
-    # The gaps of 1 to 90 are 12, 26, 29, 30, 45, 66, 68, 69, 71 and 83; so tv, number 72, is label 72 - 9 - 1 = 62.
+    # Ten ids from 1 to 90 are not used: 12, 26, 29, 30, 45, 66, 68, 69, 71 and 83. Nine of them are below 72, the id of
+    # tv. Ids count from 1 and labels from 0, so the label of tv is 72 - 9 - 1 = 62.
     assert len(CLASSES) == len(set(CLASSES)) == 80
     assert set(range(1, 91)) - set(CATEGORIES) == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
     assert [CLASSES[label] for label in (0, 11, 15, 62, 79)] == ["person", "stop sign", "cat", "tv", "toothbrush"]
 
 
-def test_reading_by_hand(tmp_path, content):
+def test_a_file_read_by_hand(tmp_path, content):
     first, second, third = write(tmp_path, content)
-    assert [a.number for a in (first, second, third)] == [25, 9, 30]         # in the file's order
+    assert [a.number for a in (first, second, third)] == [25, 9, 30]         # the order of the file
     assert first.image == tmp_path / "000000000025.jpg" and (first.width, first.height) == (100, 80)
-    assert first.boxes.tolist() == [[10, 20, 40, 35.5], [0, 0, 50, 50]]      # that of no area is left out
+    assert first.boxes.tolist() == [[10, 20, 40, 35.5], [0, 0, 50, 50]]      # without the box of no area
     assert first.labels.tolist() == [15, 0] and first.difficult.tolist() == [False, True]
     assert first.areas.tolist() == [150.5, 150.5]
-    assert len(second.boxes) == 0 and second.boxes.shape == (0, 4)           # without annotations, and kept
-    assert third.boxes.tolist() == [[0, 70, 10, 80]] and third.labels.tolist() == [79]       # cut to the image
+    assert len(second.boxes) == 0 and second.boxes.shape == (0, 4)           # no annotations; the image is kept
+    assert third.boxes.tolist() == [[0, 70, 10, 80]] and third.labels.tolist() == [79]       # cut off at the border
 
 
-def test_a_list_may_hold_both_layouts(tmp_path, content):
+def test_one_list_may_hold_both_layouts(tmp_path, content):
+    # The category with id 7 x 3 = 21 is VOC's class 3. The annotation has no area, so it is the box's: 5 x 5 = 25.
     content["categories"] = [{"id": 7 * label, "name": name} for label, name in enumerate(VOC_CLASSES)]
     content["annotations"] = [{"image_id": 9, "category_id": 21, "bbox": [0, 0, 5, 5]}]
     (tmp_path / "instances.json").write_text(json.dumps(content))
@@ -66,9 +76,10 @@ def test_a_list_may_hold_both_layouts(tmp_path, content):
 
 @pytest.mark.parametrize("change, message", [
     ({"category_id": 12}, "annotation 1: class '12' is not one of CLASSES"),
-    ({"image_id": 7}, "annotation 1: of image 7, which is not in the file"),
-    ({"bbox": [10, 20, -3, 5]}, "annotation 1: its box is inside out: 10 20, -3 wide and 5 high"),
-    ({"bbox": [100, 20, 30, 5]}, "annotation 1: its box 100 20 130 25 lies outside the 100 x 80 image"),
+    ({"image_id": 7}, "annotation 1: belongs to image 7, which is not in the file"),
+    ({"bbox": [10, 20, -3, 5]}, "annotation 1: its bbox 10 20 -3 5 has a negative width or height"),
+    ({"bbox": [100, 20, 30, 5]}, "annotation 1: its bbox 100 20 30 5 lies outside the 100 x 80 image"),
+    ({"bbox": [10, 20, float("nan"), 5]}, "annotation 1: its bbox 10 20 nan 5 is not four finite numbers"),
     ({"bbox": [10, 20, 5]}, "an annotation without image_id, category_id or four numbers as bbox"),
     ({"bbox": [10, 20, 5, "x"]}, "an annotation without image_id, category_id or four numbers as bbox"),
 ])
@@ -82,7 +93,7 @@ def test_wrong_files_are_named(tmp_path, content):
     with pytest.raises(InputError, match="none.json: no such file"):
         read_split(tmp_path, tmp_path / "none.json", CLASSES)
     with pytest.raises(InputError, match="not a file of COCO instances"):
-        write(tmp_path, [{"image_id": 1, "score": 0.5}])                     # a file of detections
+        write(tmp_path, [{"image_id": 1, "score": 0.5}])                     # this is a file of detections
     with pytest.raises(InputError, match="'categories' is missing"):
         write(tmp_path, {"images": [], "annotations": []})
     with pytest.raises(InputError, match="names 000000000031.jpg, but there is no .*000000000031.jpg"):
@@ -97,9 +108,13 @@ def test_wrong_files_are_named(tmp_path, content):
 
 
 def test_the_crowd_in_the_average_precision(tmp_path, content):
-    # The cat found exactly; two persons inside the crowd, which cost nothing; a person outside it. There is no person
-    # to be found, so the AP is the cat's and the toothbrush's, which nobody finds: (1 + 0) / 2. By their outlines, of
-    # 150.5 pixels, all objects are small.
+    # There are four detections:
+    #     a cat, exact                               correct
+    #     two persons inside the crowd of persons    ignored: neither correct nor wrong
+    #     a person outside the crowd                 wrong
+    # All persons are a crowd, so no person has to be found and the class person has no AP. The AP is the mean over cat,
+    # which is found, and toothbrush, which is not: (1 + 0) / 2 = .5. All outlines have 150.5 pixels, less than 32^2,
+    # so all objects are small.
     annotations = write(tmp_path, content)
     truths = truths_of(annotations)
     assert truths.tolist() == [[0, 15, 10, 20, 40, 35.5, 0], [0, 0, 0, 0, 50, 50, 1], [2, 79, 0, 70, 10, 80, 0]]

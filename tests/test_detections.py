@@ -1,4 +1,4 @@
-"""The files for other people's tools, written out by hand. Two images, two classes, x != y, w != h."""
+"""The files for other people's tools, compared with texts written by hand. Two images, two classes, x != y, w != h."""
 import json
 import os
 
@@ -21,8 +21,11 @@ def everything_in(folder):
 
 
 def test_padilla_text(tmp_path):
-    # One file per image, also where there is nothing. Left and top are 1 more, right and bottom as they are: a box
-    # from 0 to 2 is the pixels 1 and 2. The ignored truth is left out. No space inside a class name. 1/3 in full.
+    # - Every image has a file, also the one without truths.
+    # - Left and top are 1 more, right and bottom unchanged: a box from 0 to 2 is the pixels 1 and 2.
+    # - The ignored truth is left out.
+    # - A class name has no spaces.
+    # - The score 1/3 is written in full.
     write_padilla(tmp_path, DETECTIONS, TRUTHS, NAMES, CLASSES)
     assert everything_in(tmp_path) == {
         "groundtruths/2008_000034.txt": "",
@@ -32,7 +35,8 @@ def test_padilla_text(tmp_path):
 
 
 def test_padilla_folder_with_other_images_is_refused(tmp_path):
-    # The toolkit reads every text file of the folder. The same images again are fine, fewer images are not.
+    # The toolkit reads every text file of the folder. Writing the same images again is allowed. Writing image 0 alone
+    # is not, because the files of the other image would be counted too.
     write_padilla(tmp_path, DETECTIONS, TRUTHS, NAMES, CLASSES)
     write_padilla(tmp_path, DETECTIONS[:1], TRUTHS, NAMES, CLASSES)
     before = everything_in(tmp_path)
@@ -48,8 +52,10 @@ def test_padilla_needs_different_names(tmp_path):
 
 
 def test_coco_json(tmp_path):
-    # Categories and annotations count from 1, images from 0. Boxes are left, top, width, height. A difficult truth is
-    # a crowd.
+    # - Ids of categories and annotations begin at 1, ids of images at 0.
+    # - Boxes are left, top, width, height: 0, 1, 2, 4 becomes 0, 1, 2, 3.
+    # - The areas of the truths are 2 x 3 = 6 and 21 x 31 = 651.
+    # - A difficult truth is a crowd.
     write_coco(tmp_path, DETECTIONS, TRUTHS, NAMES, SIZES, CLASSES)
     files = {name: json.loads(text) for name, text in everything_in(tmp_path).items()}
     assert files == {
@@ -83,8 +89,8 @@ def test_nothing_detected_and_nothing_there(tmp_path):
     assert [text for name, text in everything_in(tmp_path).items() if name.endswith(".txt")] == [""] * 4
 
 
-def test_files_are_atomic_write_or_not_at_all(tmp_path, monkeypatch):
-    # The machine stops before the new file is in its place: the old one is still there, whole.
+def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    # The machine stops before the new file replaces the old one. The old one is still there, unchanged.
     write_coco(tmp_path, DETECTIONS, TRUTHS, NAMES, SIZES, CLASSES)
     write_padilla(tmp_path, DETECTIONS, TRUTHS, NAMES, CLASSES)
     before = everything_in(tmp_path)

@@ -1,4 +1,7 @@
-"""ImageNet's folders: labels by alphabet, one clear line for all that can be wrong, the flat validation folder."""
+"""
+Reads ImageNet's folders: the labels follow the alphabetical order of the ids, every fault is reported in one line, and
+the flat validation folder is sorted into classes.
+"""
 import subprocess
 import sys
 
@@ -10,6 +13,7 @@ from shared.paths import ROOT
 
 
 def make(folder, *files):
+    """Makes empty files in the folder, with the subfolders they need. Returns the folder."""
     for name in files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"")
@@ -32,7 +36,7 @@ def test_labels_count_the_sorted_classes(train):
 
 
 def test_the_labels_of_val_are_those_of_train(train, tmp_path):
-    # Eleven classes, in whatever order the disk has them.
+    # Eleven classes, made in another order in val than in train; the disk may list them in any order.
     names = ["n01440764", "n02123045", *(f"n0160000{n}" for n in (5, 1, 7, 0, 3, 8, 2, 6, 4))]
     make(train, *(f"{name}/d.JPEG" for name in names))
     val = make(tmp_path / "val", *(f"{name}/e.JPEG" for name in reversed(names)))
@@ -41,7 +45,7 @@ def test_the_labels_of_val_are_those_of_train(train, tmp_path):
     assert [path.split("/")[-2] for path, _ in images] == sorted(names)
 
 
-def test_what_can_be_wrong_is_said_in_one_line(train, tmp_path):
+def test_faulty_folders_are_named(train, tmp_path):
     classes = list_classes(train)
     with pytest.raises(InputError, match="nowhere: no such folder"):
         list_classes(tmp_path / "nowhere")
@@ -59,7 +63,7 @@ def test_what_can_be_wrong_is_said_in_one_line(train, tmp_path):
         read_split(without, classes)
 
 
-def test_a_flat_validation_folder_is_told_what_to_do(train, tmp_path):
+def test_a_flat_validation_folder_raises_an_error_with_the_command_that_sorts_it(train, tmp_path):
     flat = make(tmp_path / "val", "ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000002.JPEG")
     with pytest.raises(InputError) as error:
         read_split(flat, list_classes(train))
@@ -68,7 +72,7 @@ def test_a_flat_validation_folder_is_told_what_to_do(train, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_names(tmp_path):
+def test_a_name_ends_at_the_first_comma_and_a_class_without_a_name_keeps_its_id(tmp_path):
     words = tmp_path / "words.txt"
     words.write_text("n01440764 tench, Tinca tinca\nn02123045 tabby, tabby cat\nn02099712 Labrador retriever\n")
     classes = ["n02123045", "n02099712", "n09999999"]
@@ -85,7 +89,7 @@ SORTED = ["n01440764/ILSVRC2012_val_00000001.JPEG", "n02123045/ILSVRC2012_val_00
           "n02123045/ILSVRC2012_val_00000003.JPEG"]
 
 
-def images_in(folder):
+def relative_paths(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.JPEG"))
 
 
@@ -96,26 +100,26 @@ def test_sorting_the_validation_images(train, tmp_path, text):
     flat = make(tmp_path / "val", *(f"ILSVRC2012_val_{n:08}.JPEG" for n in (1, 2, 3)))
     (tmp_path / "labels").write_text(text)
     assert sort_validation(flat, tmp_path / "labels") == 3
-    assert images_in(flat) == SORTED
+    assert relative_paths(flat) == SORTED
     assert [label for _, label in read_split(flat, list_classes(train))] == [0, 1, 1]
-    assert sort_validation(flat, tmp_path / "labels") == 0 and images_in(flat) == SORTED
+    assert sort_validation(flat, tmp_path / "labels") == 0 and relative_paths(flat) == SORTED
 
 
-def test_an_image_without_a_label_moves_nothing(tmp_path):
+def test_nothing_is_moved_if_an_image_has_no_label(tmp_path):
     flat = make(tmp_path / "val", "ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000009.JPEG")
     (tmp_path / "labels.csv").write_text(KAGGLE)
     with pytest.raises(InputError, match="labels.csv: no line for ILSVRC2012_val_00000009.JPEG"):
         sort_validation(flat, tmp_path / "labels.csv")
-    assert images_in(flat) == ["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000009.JPEG"]
+    assert relative_paths(flat) == ["ILSVRC2012_val_00000001.JPEG", "ILSVRC2012_val_00000009.JPEG"]
     with pytest.raises(InputError, match="missing.csv: no such file"):
         sort_validation(flat, tmp_path / "missing.csv")
 
 
-def test_the_command(tmp_path):
+def test_the_command_sorts_and_reports_errors_in_one_line(tmp_path):
     flat = make(tmp_path / "val", *(f"ILSVRC2012_val_{n:08}.JPEG" for n in (1, 2, 3)))
     (tmp_path / "labels.csv").write_text(KAGGLE)
     command = [sys.executable, "-m", "shared.imagenet", str(flat), str(tmp_path / "labels.csv")]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0 and "3 images sorted" in result.stdout and images_in(flat) == SORTED
+    assert result.returncode == 0 and "3 images sorted" in result.stdout and relative_paths(flat) == SORTED
     result = subprocess.run(command[:-1] + ["nowhere.csv"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode != 0 and result.stderr == "nowhere.csv: no such file or folder\n"

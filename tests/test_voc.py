@@ -1,4 +1,7 @@
-"""Annotations in VOC's layout, worked by hand; and every way in which they can be wrong, each with its own line."""
+"""
+Reads annotations in VOC's layout that are worked out by hand. Every kind of faulty file raises an error of one line
+that names the file.
+"""
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +21,7 @@ def annotation(*objects):
 
 def write(folder, name="a", xml=annotation(("dog", 1, 1, 10, 20, "")), split="train", size=(100, 50), suffix=".jpg",
           exif=None):
+    """Writes one image and its annotation file, and adds its name to the list of the split."""
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, "gray").save(folder / "JPEGImages" / (name + suffix), exif=exif or Image.Exif())
@@ -28,7 +32,10 @@ def write(folder, name="a", xml=annotation(("dog", 1, 1, 10, 20, "")), split="tr
 
 
 def test_pixels_counted_from_one_become_lengths(tmp_path):
-    # 1 .. 10 are the ten pixels from 0 to 10. One pixel, 7 .. 7, is from 6 to 7. Halves (VOC 2012) stay halves.
+    # VOC                       here
+    # pixels 1 to 10            0 to 10: ten pixels
+    # pixels 7 to 7             6 to 7: one pixel
+    # 10.5 to 20.5 (VOC 2012)   9.5 to 20.5: halves stay halves
     write(tmp_path, xml=annotation(("dog", 1, 2, 10, 20, "<difficult>1</difficult>"), ("cat", 7, 7, 7, 7, ""),
                                    ("cat", 10.5, 3.5, 20.5, 30, "<difficult>0</difficult>")))
     (found,) = read_split(tmp_path, "train", CLASSES)
@@ -38,7 +45,8 @@ def test_pixels_counted_from_one_become_lengths(tmp_path):
     assert found.difficult.tolist() == [True, False, False]
 
 
-def test_overhang_is_cut_off(tmp_path):
+def test_a_box_is_cut_off_at_the_border_of_the_image(tmp_path):
+    # The image is 100 x 50. Two boxes overhang it: one on the left and at the top, one on the right and at the bottom.
     write(tmp_path, xml=annotation(("dog", -4, 0, 10, 20, ""), ("dog", 90, 40, 120, 51, "")))
     assert read_split(tmp_path, "train", CLASSES)[0].boxes.tolist() == [[0, 0, 10, 20], [89, 39, 100, 50]]
 
@@ -49,21 +57,21 @@ def test_parts_of_objects_are_not_objects(tmp_path):
     assert read_split(tmp_path, "train", CLASSES)[0].boxes.tolist() == [[0, 0, 10, 20]]
 
 
-def test_an_image_without_objects_is_an_image(tmp_path):
+def test_an_image_without_objects_is_kept(tmp_path):
     write(tmp_path, xml="<annotation></annotation>")
     (found,) = read_split(tmp_path, "train", CLASSES)
     assert found.boxes.shape == (0, 4) and found.labels.shape == (0,) and found.boxes.dtype == np.float64
 
 
-def test_the_order_of_the_list_and_other_endings(tmp_path):
+def test_the_order_of_the_list_and_other_extensions(tmp_path):
     write(tmp_path, "b", suffix=".png")
     write(tmp_path, "a", suffix=".JPG")
     assert [a.image.name for a in read_split(tmp_path, "train", CLASSES)] == ["b.png", "a.JPG"]
 
 
-def test_size_is_that_of_the_picture_as_seen(tmp_path):
+def test_the_size_is_that_of_the_image_after_its_exif_rotation(tmp_path):
     exif = Image.Exif()
-    exif[274] = 6                                                         # turn clockwise to see it upright
+    exif[274] = 6    # 6: to see the image upright, rotate it by 90 degrees clockwise; 100 x 50 becomes 50 x 100
     write(tmp_path, xml=annotation(("dog", 1, 60, 50, 100, "")), exif=exif)
     (found,) = read_split(tmp_path, "train", CLASSES)
     assert (found.width, found.height) == (50, 100)
@@ -72,12 +80,14 @@ def test_size_is_that_of_the_picture_as_seen(tmp_path):
 
 @pytest.mark.parametrize("xml, message", [
     (annotation(("bird", 1, 1, 10, 20, "")), "a.xml: class 'bird' is not one of CLASSES"),
-    (annotation(("dog", 11, 1, 10, 20, "")), "a.xml: a dog whose box is inside out"),
-    (annotation(("dog", 1, 21, 10, 20, "")), "a.xml: a dog whose box is inside out"),
+    (annotation(("dog", 11, 1, 10, 20, "")), "a.xml: a dog whose box 11 1 10 20 does not have xmin <= xmax"),
+    (annotation(("dog", 1, 21, 10, 20, "")), "a.xml: a dog whose box 1 21 10 20 does not have xmin <= xmax"),
     (annotation(("dog", 101, 1, 120, 20, "")), "a.xml: a dog whose box 101 1 120 20 lies outside the 100 x 50 image"),
     (annotation(("dog", 1, -9, 10, 0, "")), "a.xml: a dog whose box 1 -9 10 0 lies outside"),
-    (annotation(("dog", "nan", 1, 10, 20, "")), "a.xml: a dog whose box is inside out"),
+    (annotation(("dog", "nan", 1, 10, 20, "")), "a.xml: a dog whose box nan 1 10 20 does not have xmin <= xmax"),
+    (annotation(("dog", 1, 1, 10, "nan", "")), "a.xml: a dog whose box 1 1 10 nan does not have xmin <= xmax"),
     (annotation(("dog", "left", 1, 10, 20, "")), "a.xml: a dog without four numbers"),
+    (annotation(("dog", 1, 1, 10, 20, "<difficult>yes</difficult>")), "with a difficult that is not 0 or 1"),
     ("<annotation><object><name>dog</name></object></annotation>", "a.xml: a dog without four numbers"),
     ("<annotation><object>", "a.xml: not well-formed XML"),
     (None, "a.xml: no such file"),
@@ -109,7 +119,7 @@ def test_bad_classes_and_encodings(tmp_path):
         with pytest.raises(InputError, match="CLASSES has to be a list of different names"):
             read_split(tmp_path, "train", classes)
     split = tmp_path / "ImageSets" / "Main" / "train.txt"
-    split.write_bytes(b"\xef\xbb\xbfa\r\n\r\n")                           # a byte order mark and Windows line ends
+    split.write_bytes(b"\xef\xbb\xbfa\r\n\r\n")      # a byte order mark and the line ends of Windows
     assert len(read_split(tmp_path, "train", CLASSES)) == 1
     split.write_text("a\n", encoding="utf-16")
     with pytest.raises(InputError, match="train.txt: not UTF-8 text"):

@@ -67,17 +67,17 @@ def test_the_routes_of_the_head(network):
     seen = {}
     hooks = [getattr(network, name).register_forward_hook(lambda layer, inputs, output, name=name:
                                                           seen.update({name: (inputs[0], output)}))
-             for name in ("set32", "up16", "set16", "up8", "set8", "backbone")]
+             for name in ("neck32", "up16", "neck16", "up8", "neck8", "backbone")]
     with torch.no_grad():
         network(torch.rand(1, 3, 64, 64))
     for hook in hooks:
         hook.remove()
     stride8, stride16, stride32 = seen["backbone"][1]
-    assert seen["set32"][0].equal(stride32)
-    assert seen["up16"][0].equal(seen["set32"][1]) and seen["up8"][0].equal(seen["set16"][1])
-    assert seen["set16"][0][:, :256].equal(seen["up16"][1]) and seen["set16"][0][:, 256:].equal(stride16)
-    assert seen["set8"][0][:, :128].equal(seen["up8"][1]) and seen["set8"][0][:, 128:].equal(stride8)
-    assert len(network.set32) == 5
+    assert seen["neck32"][0].equal(stride32)
+    assert seen["up16"][0].equal(seen["neck32"][1]) and seen["up8"][0].equal(seen["neck16"][1])
+    assert seen["neck16"][0][:, :256].equal(seen["up16"][1]) and seen["neck16"][0][:, 256:].equal(stride16)
+    assert seen["neck8"][0][:, :128].equal(seen["up8"][1]) and seen["neck8"][0][:, 128:].equal(stride8)
+    assert len(network.neck32) == 5
     for name in ("up16", "up8"):                                          # each pixel four times: nearest neighbour
         upsampled = seen[name][1]
         assert upsampled[..., ::2, ::2].equal(upsampled[..., 1::2, 1::2])
@@ -100,7 +100,7 @@ def test_batchnorm_and_initialisation_are_darknets():
     network = YOLOv3(num_classes=20)
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert {(norm.momentum, norm.eps) for norm in norms} == {(0.01, 1e-5)}
-    first = network.set32[0].conv.weight
+    first = network.neck32[0].conv.weight
     assert first.std().item() == pytest.approx((2 / 1024) ** 0.5, rel=0.02)
     assert network.detect32[1].weight.std().item() == pytest.approx((2 / 1024) ** 0.5, rel=0.02)
     assert network.detect32[1].bias.abs().sum() == 0

@@ -64,14 +64,14 @@ def test_the_routes_of_the_head(network):
     seen = {}
     hooks = [getattr(network, name).register_forward_hook(lambda layer, inputs, output, name=name:
                                                           seen.update({name: (inputs[0], output)}))
-             for name in ("set32", "detect32", "up16", "detect16", "backbone")]
+             for name in ("neck32", "detect32", "up16", "detect16", "backbone")]
     with torch.no_grad():
         network(torch.rand(1, 3, 64, 64))
     for hook in hooks:
         hook.remove()
     stride16, stride32 = seen["backbone"][1]
-    assert seen["set32"][0].equal(stride32)
-    assert seen["detect32"][0].equal(seen["set32"][1]) and seen["up16"][0].equal(seen["set32"][1])
+    assert seen["neck32"][0].equal(stride32)
+    assert seen["detect32"][0].equal(seen["neck32"][1]) and seen["up16"][0].equal(seen["neck32"][1])
     assert seen["detect16"][0][:, :128].equal(seen["up16"][1]) and seen["detect16"][0][:, 128:].equal(stride16)
 
 

@@ -317,7 +317,7 @@ def test_two_processes_step_along_the_mean_of_their_halves(tmp_path):
     shared = load_checkpoint(two / "yolov3" / "last.pt", "YOLOv3")["model"]
     torch.manual_seed(train.SEED)
     begun = train.YOLOv3(20).state_dict()
-    for key in ("backbone.stem.conv.weight", "set16.2.conv.weight", "detect8.1.bias"):
+    for key in ("backbone.stem.conv.weight", "neck16.2.conv.weight", "detect8.1.bias"):
         moved = (alone[key] - begun[key]).norm()
         assert moved > 0 and (alone[key] - shared[key]).norm() < 1e-3 * moved
 

@@ -1,17 +1,17 @@
 """
 Detects objects in an image, or in every image of a folder.
 
+Source  Darknet's detect ([darknet] examples/detector.c, test_detector): the letterbox, per-class NMS at .45, and a score
+        (objectness x class probability) of more than .5.
+
     python yolov3/detect.py     reads runs/yolov3/last.pt and SOURCE; writes the pictures with their boxes and
                                 detections.txt to OUT, and prints the milliseconds that each stage takes
 
-CHECKPOINT may be a .weights file of the authors: weights.py tells which there are. The rest comes with it.
+CHECKPOINT may also be a .weights file of the authors (yolov3/weights.py lists them). Classes, anchors and input size
+are set automatically.
 
-Source  What Darknet's detect does ([darknet] examples/detector.c, test_detector): letterbox, per-class NMS at .45, and
-        a score, objectness x class probability, of more than .5.
-
-What changed from yolov2/detect.py: the three heads.
+What changed from yolov2/detect.py: there are three heads.
 """
-import sys
 import time
 from pathlib import Path
 
@@ -19,15 +19,16 @@ import torch
 from tqdm import tqdm
 
 from shared.draw import draw_boxes, write_picture
-from shared.errors import InputError
+from shared.errors import InputError, run
 from shared.images import list_images, read_image
+from shared.layers import fuse_batchnorm
 from shared.nms import nms_per_class
 from shared.paths import RUNS, SAMPLES, atomic_write
 from yolov3.dataset import letterbox, undo_letterbox
 from yolov3.model import decode
 from yolov3.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt, of the highest AP50 on TEST, or RUNS / "yolov3.weights"
+CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt, which has the highest AP50 on TEST, or RUNS / "yolov3.weights"
 SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
 OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.5                     # [darknet]
@@ -39,11 +40,11 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, state = load_detector(CHECKPOINT)
     classes, anchors, size = state["classes"], state["anchors"], state["size"]
-    network = network.fuse().to(device, memory_format=torch.channels_last)
+    network = fuse_batchnorm(network).to(device, memory_format=torch.channels_last)
 
     def now():
         if device.type == "cuda":
-            torch.cuda.synchronize()                                         # the GPU works on while Python returns
+            torch.cuda.synchronize()                                         # wait until the GPU has finished
         return time.perf_counter()
 
     lines, seconds = ["\t".join(["# file", "class", "score", "left", "top", "right", "bottom (pixels)"])], []
@@ -51,7 +52,7 @@ def main():
         try:
             image = read_image(path)                                         # (h, w, 3)
         except InputError as error:
-            tqdm.write(str(error))                                           # the others are not lost with it
+            tqdm.write(str(error))                                           # and go on with the other images
             continue
         x = letterbox(image, size, size)[None].to(device, memory_format=torch.channels_last)
 
@@ -80,7 +81,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

@@ -2,34 +2,48 @@
 The YOLOv3 loss.
 
 Paper   "YOLOv3: An Incremental Improvement", Redmon and Farhadi, 2018 (arXiv:1804.02767), sections 2.1 to 2.3.
-Source  The paper tells its loss in words. Lines marked [darknet] are read off the authors' C code:
+Source  The paper describes its loss in words. Statements marked [darknet] come from the authors' C code:
         src/yolo_layer.c and cfg/yolov3.cfg of pjreddie/darknet at f6afaab.
 
-Each predictor, an anchor p_w x p_h in a cell (c_x, c_y) of one of the three scales, gives t_x, t_y, t_w, t_h, t_o and
-C class scores; yolov3/model.py says what they mean. An object makes one predictor responsible: of all nine anchors the
-one of the most similar shape, in the cell under the object's centre. A predictor is background if its box overlaps no
-object by more than IGNORE_IOU. Predictors that are neither are left alone. For one image, with x, y the offset of the
-object's centre inside its cell, w, h its size as fractions of the image, q = log(w W / p_w), r = log(h H / p_h) for an
-input of W x H pixels, and BCE(t, p) = -p log sigmoid(t) - (1 - p) log(1 - sigmoid(t)), summed over the scales:
+A predictor is one anchor in one cell of one scale. Its anchor is p_w x p_h pixels, its cell is in column c_x and row
+c_y. It predicts t_x, t_y, t_w, t_h, t_o and C class scores; yolov3/model.py says what they mean. For each image there
+are three kinds of predictors:
 
-    xy             sum_responsible (2 - w h) [ BCE(t_x, x) + BCE(t_y, y) ]
-    wh         1/2 sum_responsible (2 - w h) [ (t_w - q)^2 + (t_h - r)^2 ]
+    responsible  An object makes one predictor responsible for it: among all nine anchors the one whose shape is most
+                 similar to the object's, in the cell that contains the object's centre.
+    ignored      Its predicted box overlaps an object by an IOU of more than IGNORE_IOU. It adds nothing to the loss.
+    background   All others.
+
+For an object of w x h, as fractions of the W x H pixels of the input, the targets of its predictor are
+
+    x*, y*       the offset of its centre from the corner of the cell, from 0 to 1
+    t*_w, t*_h   log(w W / p_w), log(h H / p_h)
+
+With BCE(t, p) = -p log sigmoid(t) - (1 - p) log(1 - sigmoid(t)), the loss of one image is the sum over the three
+scales of these terms:
+
+    xy             sum_responsible (2 - w h) [ BCE(t_x, x*) + BCE(t_y, y*) ]
+    wh         1/2 sum_responsible (2 - w h) [ (t_w - t*_w)^2 + (t_h - t*_h)^2 ]
     object         sum_responsible BCE(t_o, 1)
     no_object      sum_background  BCE(t_o, 0)
-    class          sum_responsible sum_k BCE(score_k, 1 if the object is of class k else 0)
+    class          sum_responsible sum_k BCE(score_k, 1 if the object is of class k, else 0)
 
-The gradient, times the number of images, is minus Darknet's delta. Where the paper, Darknet and this file differ:
+yolov3_loss returns the mean over the images. Darknet sums over them and stores -dL/dt as its delta, so the gradient
+here, times the number of images, is minus Darknet's delta. Where the paper, Darknet and this file differ:
 
-    x, y     The paper: sum of squared error on t_x, t_y. Darknet passes back sigmoid(t_x) - x, which is BCE. As here.
-    2 - w h  Not in the paper: small boxes count up to twice as much [darknet]. As here.
-    ignore   The paper ignores an anchor that overlaps an object by more than .5. Darknet asks what the predicted box
-             overlaps, any object of its image, and cuts at .7 (yolov3.cfg) or .5 (yolov3-voc.cfg). Here: predicted, .5.
-    twice    A second object with the same anchor and cell overwrites the box and adds its class [darknet]. As here.
-    border   A centre at exactly 1.0 is in the last cell here; Darknet writes into the next row's first.
+    x, y      The paper uses squared errors of t_x, t_y. Darknet's gradient, sigmoid(t_x) - x*, is that of BCE. So is
+              ours.
+    2 - w h   The paper does not have this factor, which gives small boxes up to twice the weight. We have it [darknet].
+    ignored   The paper ignores a prior that overlaps an object by more than .5. Darknet ignores a predictor whose
+              predicted box overlaps any object of the image by more than .7 (yolov3.cfg, COCO) or .5 (yolov3-voc.cfg).
+              We do as Darknet, with .5.
+    shared    A second object with the same anchor and cell takes over the box, and both classes are learned [darknet].
+    border    A centre at exactly 1.0 belongs to the last cell here. Darknet writes it into memory that belongs to
+              another cell.
 
-What changed from yolov2/loss.py: one of nine anchors over three scales; logistic regression in place of squares and
-softmax, for x, y, objectness and each class; the objectness target is 1, not the IOU; ignored above .5, not .6; no
-weights between the terms.
+What changed from yolov2/loss.py: there are nine anchors on three scales; x, y, objectness and each class use logistic
+regression instead of squares and a softmax; the objectness target is 1, not the IOU; the IOU above which a predictor is
+ignored is .5, not .6; the terms have no weights.
 
     python yolov3/loss.py      prints the terms of the example that tests/test_yolov3_loss.py works out by hand
 """
@@ -37,59 +51,60 @@ import torch
 import torch.nn.functional as F
 
 from shared.boxes import cxcywh_to_xyxy, paired_iou, shape_iou
-from yolov3.model import ANCHORS, STRIDES
+from yolov3.model import ANCHORS, STRIDES, decode
 
-IGNORE_IOU = 0.5  # paper, section 2.1; [darknet] .5 in yolov3-voc.cfg, .7 in yolov3.cfg (ignore_thresh)
+IGNORE_IOU = 0.5  # [paper]; [darknet] for VOC; Darknet: .7 for COCO
 
 
 @torch.no_grad()
 def assign(predictions, targets, anchors=ANCHORS, strides=STRIDES):
     """
-    Who answers for what. Arguments as in yolov3_loss. Returns, for each scale,
+    Assigns predictors to objects. Arguments as in yolov3_loss. Returns for each scale
 
-    slot        (image, anchor, row, column), each (R,)  the responsible predictors, every one once
-    owner       (R,)          the object whose box each of them learns: its row in targets
-    classes     (R, C)        1 for each class that it has to name, 0 elsewhere
-    background  (B, A, H, W)  True where objectness has to be 0
+    slots       (R, 4)        image, anchor, row and column of each responsible predictor
+    objects     (R,)          the object whose box it learns, as an index into targets
+    classes     (R, C)        the classes that it learns: 1 for each, 0 elsewhere
+    background  (B, A, H, W)  True where the objectness target is 0
     """
-    objects = cxcywh_to_xyxy(targets[:, 2:6])                                # (N, 4)  corners as fractions
-    height, width = (n * strides[0] for n in predictions[0].shape[2:4])      # of the network's input, in pixels
-    size = targets[:, 4:6] * targets.new_tensor([width, height])             # (N, 2)  in pixels
-    all_anchors = targets.new_tensor([a for scale in anchors for a in scale])                # (9, 2)
-    best_anchor = shape_iou(size, all_anchors).argmax(-1)                    # (N,)    of all nine
+    B, C = predictions[0].shape[0], predictions[0].shape[4] - 5
+    grids = [prediction.shape[2:4] for prediction in predictions]                        # H, W of each scale
+    centres = [(targets[:, 2:4] * targets.new_tensor([W, H])).tolist() for H, W in grids]    # in cells of each scale
+    height, width = (side * strides[0] for side in grids[0])                             # of the input, in pixels
+    sizes = targets[:, 4:6] * targets.new_tensor([width, height])                        # (N, 2)  in pixels
+    nine_anchors = targets.new_tensor([p_wh for scale in anchors for p_wh in scale])     # (9, 2)  in pixels
+    best = shape_iou(sizes, nine_anchors).argmax(1).tolist()                             # N numbers from 0 to 8
+    scale_and_anchor = [(scale, anchor) for scale in range(len(anchors)) for anchor in range(len(anchors[scale]))]
 
-    assigned, first = [], 0
-    for prediction, p_wh, stride in zip(predictions, anchors, strides):
-        B, A, H, W, C = *prediction.shape[:4], prediction.shape[4] - 5
-        own = ((best_anchor >= first) & (best_anchor < first + A)).nonzero()[:, 0]           # (M,)  of this scale
-        image, label = targets[own, 0].long(), targets[own, 1].long()        # (M,)
-        anchor = best_anchor[own] - first                                    # (M,)
-        first += A
-        cells = targets.new_tensor([W, H])
-        cell = torch.minimum((targets[own, 2:4] * cells).long(), cells.long() - 1)          # (M, 2)  1.0: the last
-        col, row = cell.unbind(-1)                                           # (M,)
+    # An object makes one predictor responsible: the anchor with the most similar shape, in the cell of its centre.
+    object_of = [{} for _ in anchors]                        # for each scale: slot -> the object whose box it learns
+    labels_of = [{} for _ in anchors]                        # for each scale: slot -> the labels that it learns
+    for n, (image, label) in enumerate(targets[:, :2].long().tolist()):
+        scale, anchor = scale_and_anchor[best[n]]
+        x, y = centres[scale][n]
+        H, W = grids[scale]
+        slot = image, anchor, min(int(y), H - 1), min(int(x), W - 1)
+        object_of[scale][slot] = n                                  # a later object takes the box from an earlier one,
+        labels_of[scale].setdefault(slot, []).append(label)         # but both classes stay
 
-        # Objects with the same slot share it: the last one's box, everyone's classes.
-        claim, claim_of = (((image * A + anchor) * H + row) * W + col).unique(return_inverse=True)   # (R,), (M,)
-        n = torch.arange(len(own), device=own.device)                        # (M,)
-        owner = own[torch.zeros_like(claim).scatter_reduce(0, claim_of, n, "amax")]          # (R,)
-        classes = torch.zeros(len(claim), C, device=claim.device)
-        classes[claim_of, label] = 1                                         # (R, C)
-        slot = claim // (A * H * W), claim // (H * W) % A, claim // W % H, claim % W         # each (R,)
+    # All other predictors are background, except where the predicted box overlaps an object by more than IGNORE_IOU.
+    corners = cxcywh_to_xyxy(targets[:, 2:6]).to(predictions[0].device)                  # (N, 4)
+    truths = [corners[targets[:, 0] == image] for image in range(B)]                     # B times (M, 4)
+    assigned = []
+    for scale, prediction in enumerate(predictions):
+        slots = sorted(object_of[scale])
+        classes = torch.zeros(len(slots), C)                                             # (R, C)
+        for r, slot in enumerate(slots):
+            classes[r, labels_of[scale][slot]] = 1
+        boxes, _ = decode([prediction], [anchors[scale]], [strides[scale]])              # (B, A H W, 4)
+        overlaps = [paired_iou(boxes[image, :, None], truths[image]) for image in range(B)]      # B times (A H W, M)
+        ignored = torch.stack([(overlap > IGNORE_IOU).any(1) for overlap in overlaps])   # (B, A H W)
+        background = ~ignored.view(prediction.shape[:4])                                 # (B, A, H, W)
+        for slot in slots:
+            background[slot] = False                                # responsible, even where its box would be ignored
 
-        # Every predicted box against every object of its image, of whatever scale.
-        p_wh = prediction.new_tensor(p_wh).view(A, 1, 1, 2) / (cells * stride)               # as fractions
-        c_x, c_y = torch.arange(W, device=own.device), torch.arange(H, device=own.device)
-        c_xy = torch.stack(torch.meshgrid(c_x, c_y, indexing="xy"), -1)      # (H, W, 2)
-        b_xy = (prediction[..., 0:2].sigmoid() + c_xy) / cells               # (B, A, H, W, 2)
-        b = cxcywh_to_xyxy(torch.cat([b_xy, p_wh * prediction[..., 2:4].exp()], -1))         # (B, A, H, W, 4)
-        image_of = targets[:, 0].long()                                      # (N,)
-        iou = paired_iou(b[image_of], objects.view(-1, 1, 1, 1, 4)).flatten(1)               # (N, A H W)
-        best_iou = torch.zeros(B, A * H * W, device=iou.device).scatter_reduce(
-            0, image_of[:, None].expand_as(iou), iou, "amax").view(B, A, H, W)
-        background = ~(best_iou > IGNORE_IOU)                                # (B, A, H, W)  also where it is nan
-        background[slot] = False                                             # responsible even if it would be ignored
-        assigned.append((slot, owner, classes, background))
+        index = dict(dtype=torch.long, device=prediction.device)
+        objects = torch.tensor([object_of[scale][slot] for slot in slots], **index)      # (R,)
+        assigned.append((torch.tensor(slots, **index).view(-1, 4), objects, classes.to(prediction.device), background))
     return assigned
 
 
@@ -101,25 +116,26 @@ def yolov3_loss(predictions, targets, anchors=ANCHORS, strides=STRIDES):
     strides      pixels per cell, one per scale
     returns      a dict of scalars, each the mean over the images: xy, wh, object, no_object, class, total
     """
-    predictions = [prediction.float() for prediction in predictions]         # exp and long sums want full precision
-    targets = targets.float()
+    predictions = [prediction.float() for prediction in predictions]         # exp and long sums need full precision
+    assigned = assign(predictions, targets.float(), anchors, strides)
+    targets = targets.float().to(predictions[0].device)
+    bce = F.binary_cross_entropy_with_logits
+
     loss = dict.fromkeys(["xy", "wh", "object", "no_object", "class"], 0)
-    assigned = assign(predictions, targets, anchors, strides)
-
-    for prediction, (slot, owner, classes, background), p_wh, stride in zip(predictions, assigned, anchors, strides):
+    for prediction, (slots, objects, classes, background), p_wh, stride in zip(predictions, assigned, anchors, strides):
         B, A, H, W = prediction.shape[:4]
-        t = prediction[slot]                                                 # (R, 5 + C)  the responsible predictors
-        xy, wh = targets[owner, 2:4], targets[owner, 4:6]                    # (R, 2)      their objects
-        cells = targets.new_tensor([W, H])
-        x_y = xy * cells - torch.stack([slot[3], slot[2]], -1)               # (R, 2)      x, y
-        q_r = (wh * cells * stride / targets.new_tensor(p_wh)[slot[1]]).log()                # (R, 2)  q, r
-        size_weight = 2 - wh.prod(-1, keepdim=True)                          # (R, 1)      small boxes count more
+        image, anchor, row, col = slots.T
+        t = prediction[image, anchor, row, col]                              # (R, 5 + C)  the responsible predictors
+        centre, size = targets[objects, 2:4], targets[objects, 4:6]          # (R, 2)      their objects
+        grid = targets.new_tensor([W, H])
+        target_xy = centre * grid - torch.stack([col, row], 1)               # (R, 2)      x*, y*
+        target_wh = (size * grid * stride / targets.new_tensor(p_wh)[anchor]).log()      # (R, 2)  t*_w, t*_h
+        size_weight = 2 - size.prod(1, keepdim=True)                         # (R, 1)      2 - w h
+        t_o = prediction[..., 4][background]                                 # (K,)        of the background predictors
 
-        bce = F.binary_cross_entropy_with_logits
-        loss["xy"] += bce(t[:, 0:2], x_y, weight=size_weight, reduction="sum") / B
-        loss["wh"] += 0.5 * (size_weight * (t[:, 2:4] - q_r).square()).sum() / B
+        loss["xy"] += bce(t[:, 0:2], target_xy, weight=size_weight, reduction="sum") / B
+        loss["wh"] += 0.5 * (size_weight * (t[:, 2:4] - target_wh).square()).sum() / B
         loss["object"] += bce(t[:, 4], torch.ones_like(t[:, 4]), reduction="sum") / B
-        t_o = prediction[..., 4][background]                                 # (K,)
         loss["no_object"] += bce(t_o, torch.zeros_like(t_o), reduction="sum") / B
         loss["class"] += bce(t[:, 5:], classes, reduction="sum") / B
     loss["total"] = sum(loss.values())
@@ -127,7 +143,7 @@ def yolov3_loss(predictions, targets, anchors=ANCHORS, strides=STRIDES):
 
 
 if __name__ == "__main__":
-    # One object of exactly 116 x 90 pixels in the middle of a 416 x 416 image; a network that answers 0 everywhere.
+    # One object of exactly 116 x 90 pixels in the middle of a 416 x 416 image; a network that predicts 0 everywhere.
     zeros = [torch.zeros(1, 3, 416 // stride, 416 // stride, 85) for stride in STRIDES]
     for term, value in yolov3_loss(zeros, torch.tensor([[0, 0, 0.5, 0.5, 116 / 416, 90 / 416]])).items():
         print(f"{term:<10} {value.item():14.6f}")

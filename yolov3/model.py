@@ -2,32 +2,31 @@
 The YOLOv3 network: Darknet-53 and a head at three scales.
 
 Paper   "YOLOv3: An Incremental Improvement", Redmon and Farhadi, 2018 (arXiv:1804.02767), sections 2.1, 2.3, 2.4.
-Source  The paper gives the backbone (Table 1) and describes the head in words. Lines marked [darknet] are read off
+Source  The paper gives the backbone (Table 1) and describes the head in words. Statements marked [darknet] come from
         cfg/yolov3.cfg and the C code of pjreddie/darknet at f6afaab.
 
-The image is divided into cells three times, with strides of 32, 16 and 8 pixels. In each cell the head predicts A = 3
-boxes, each by t_x, t_y, t_w, t_h, an objectness t_o and C class scores. For a cell in column c_x and row c_y, and an
-anchor of p_w x p_h pixels, they mean (section 2.1, Figure 2):
+The network divides the image into cells three times, with strides of 32, 16 and 8 pixels. In each cell it predicts
+A = 3 boxes. A prediction is t_x, t_y, t_w, t_h, an objectness t_o and C class scores. For a cell in column c_x and row
+c_y, and an anchor of p_w x p_h pixels, it means (section 2.1, Figure 2):
 
     b_x = sigmoid(t_x) + c_x     b_w = p_w exp(t_w)     Pr(object)         = sigmoid(t_o)
-    b_y = sigmoid(t_y) + c_y     b_h = p_h exp(t_h)     Pr(class | object) = sigmoid(score), each class by itself
+    b_y = sigmoid(t_y) + c_y     b_h = p_h exp(t_h)     Pr(class | object) = sigmoid(score), for each class separately
 
-b_x, b_y are in cells, b_w, b_h in pixels. A detection's score is Pr(object) Pr(class | object).
+b_x, b_y are in cells, b_w, b_h in pixels. The score of a detection is Pr(object) Pr(class | object).
 
     python yolov3/model.py     prints the layer table
 
-Parameters 61,949,149 for COCO's 80 classes, 61,626,049 for VOC's 20; 65.86 and 65.43 billion operations at 416 x 416.
+The network has 61,949,149 parameters for COCO's 80 classes and 61,626,049 for VOC's 20. It takes 65.86 and 65.43
+billion operations at 416 x 416.
 
-What changed from yolov2/model.py: Darknet-53 with shortcuts instead of Darknet-19 with max pooling; three scales, each
-with 3 anchors, instead of one with 5; upsampling instead of the reorg; sigmoids for the classes instead of one softmax.
+What changed from yolov2/model.py: Darknet-53 with shortcuts replaces Darknet-19 with max pooling; three scales with 3
+anchors each replace one scale with 5; upsampling replaces the reorg; a sigmoid for each class replaces the softmax.
 """
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shared.boxes import cxcywh_to_xyxy
-from shared.darknet_weights import read_weights, write_weights
 from shared.layers import print_layer_table
 
 STRIDES = [32, 16, 8]
@@ -42,14 +41,14 @@ class ConvBlock(nn.Module):
     def __init__(self, in_channels, out_channels, kernel, stride=1):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.01)  # averages: .99 old + .01 new [darknet]
+        self.bn = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.01)  # running average: .99 old + .01 new [darknet]
 
     def forward(self, x):
         return F.leaky_relu(self.bn(self.conv(x)), 0.1, inplace=True)
 
 
 class ResidualBlock(nn.Module):
-    """1 x 1 to half the channels, 3 x 3 back, and a plain sum: nothing follows it. (B, C, H, W) -> (B, C, H, W)"""
+    """A 1 x 1 to half the channels, a 3 x 3 back, and the shortcut. (B, C, H, W) -> (B, C, H, W)"""
 
     def __init__(self, channels):
         super().__init__()
@@ -61,7 +60,7 @@ class ResidualBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Darknet-53 up to its last residual block: Table 1 without the last three lines. Each stage halves the image."""
+    """Darknet-53 up to its last residual block: Table 1 without its last three lines. Each stage halves the image."""
 
     def __init__(self):
         super().__init__()
@@ -81,15 +80,20 @@ class Backbone(nn.Module):
 
 
 def conv_set(in_channels, channels):
-    """The five convolutions before each detection layer. The next scale branches off after the fifth [darknet]."""
-    return nn.Sequential(ConvBlock(in_channels, channels, 1), ConvBlock(channels, channels * 2, 3),
-                         ConvBlock(channels * 2, channels, 1), ConvBlock(channels, channels * 2, 3),
-                         ConvBlock(channels * 2, channels, 1))
+    """Five convolutions. The next scale branches off after them, "2 layers previous" to the output (section 2.3)."""
+    return nn.Sequential(
+        ConvBlock(in_channels, channels, 1),
+        ConvBlock(channels, channels * 2, 3),
+        ConvBlock(channels * 2, channels, 1),
+        ConvBlock(channels, channels * 2, 3),
+        ConvBlock(channels * 2, channels, 1))
 
 
 def detection_layer(channels, outputs):
-    """One more 3 x 3, then the linear 1 x 1 convolution, with a bias, that predicts."""
-    return nn.Sequential(ConvBlock(channels, channels * 2, 3), nn.Conv2d(channels * 2, outputs, 1))
+    """The last two layers of a scale: a 3 x 3 and the linear 1 x 1 convolution that predicts."""
+    return nn.Sequential(
+        ConvBlock(channels, channels * 2, 3),
+        nn.Conv2d(channels * 2, outputs, 1))
 
 
 class YOLOv3(nn.Module):
@@ -98,11 +102,14 @@ class YOLOv3(nn.Module):
         outputs = [len(a) * (5 + num_classes) for a in anchors]     # 3 (4 + 1 + 80) = 255 for COCO (section 2.3)
         self.num_classes = num_classes
         self.backbone = Backbone()
-        self.set32, self.detect32 = conv_set(1024, 512), detection_layer(512, outputs[0])
-        self.up16 = nn.Sequential(ConvBlock(512, 256, 1), nn.Upsample(scale_factor=2))       # nearest neighbour
-        self.set16, self.detect16 = conv_set(256 + 512, 256), detection_layer(256, outputs[1])
+        self.neck32 = conv_set(1024, 512)
+        self.detect32 = detection_layer(512, outputs[0])
+        self.up16 = nn.Sequential(ConvBlock(512, 256, 1), nn.Upsample(scale_factor=2))       # the 1 x 1 is [darknet]
+        self.neck16 = conv_set(256 + 512, 256)
+        self.detect16 = detection_layer(256, outputs[1])
         self.up8 = nn.Sequential(ConvBlock(256, 128, 1), nn.Upsample(scale_factor=2))
-        self.set8, self.detect8 = conv_set(128 + 256, 128), detection_layer(128, outputs[2])
+        self.neck8 = conv_set(128 + 256, 128)
+        self.detect8 = detection_layer(128, outputs[2])
 
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):                        # N(0, 2 / fan-in); BatchNorm starts at 1 and 0
@@ -118,29 +125,26 @@ class YOLOv3(nn.Module):
         if images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(f"YOLOv3 takes images whose sides are divisible by 32, not {tuple(images.shape[2:])}")
         stride8, stride16, stride32 = self.backbone(images)
-        x32 = self.set32(stride32)                                                          # (B, 512, H/32, W/32)
-        head32 = self.detect32(x32)                                                         # (B, A (5 + C), H/32, W/32)
-        x16 = self.set16(torch.cat([self.up16(x32), stride16], 1))  # upsampled first       # (B, 256, H/16, W/16)
-        head16 = self.detect16(x16)                                                         # (B, A (5 + C), H/16, W/16)
-        x8 = self.set8(torch.cat([self.up8(x16), stride8], 1))                              # (B, 128, H/8, W/8)
-        head8 = self.detect8(x8)                                                            # (B, A (5 + C), H/8, W/8)
-        return [head.unflatten(1, (-1, 5 + self.num_classes)).permute(0, 1, 3, 4, 2)
-                for head in (head32, head16, head8)]
-
-    def fuse(self):
-        """Folds every BatchNorm into its convolution: the same outputs, faster, for inference only. Returns self."""
-        for block in self.eval().modules():
-            if isinstance(block, ConvBlock) and isinstance(block.bn, nn.BatchNorm2d):
-                block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), nn.Identity()
-        return self
+        x32 = self.neck32(stride32)                                 # (B, 512, H/32, W/32)
+        x16 = torch.cat([self.up16(x32), stride16], 1)              # (B, 256 + 512, H/16, W/16)  upsampled first
+        x16 = self.neck16(x16)                                      # (B, 256, H/16, W/16)
+        x8 = torch.cat([self.up8(x16), stride8], 1)                 # (B, 128 + 256, H/8, W/8)
+        x8 = self.neck8(x8)                                         # (B, 128, H/8, W/8)
+        heads = []
+        for head in self.detect32(x32), self.detect16(x16), self.detect8(x8):                # (B, A (5 + C), H, W)
+            head = head.unflatten(1, (-1, 5 + self.num_classes))    # (B, A, 5 + C, H, W)
+            heads.append(head.permute(0, 1, 3, 4, 2))               # (B, A, H, W, 5 + C)
+        return heads
 
 
 def decode(heads, anchors=ANCHORS, strides=STRIDES):
     """
+    Turns the numbers of the heads into boxes and scores.
+
     heads    as YOLOv3 returns them
     returns  boxes (B, L, 4)   left, top, right, bottom as fractions of the network's input
              scores (B, L, C)  Pr(object) Pr(class | object)
-             L counts head by head, then anchor, row, column: 10,647 boxes at 416 x 416
+             The L boxes (10,647 at 416 x 416) are in the order of head, anchor, row, column.
     """
     boxes, scores = [], []
     for head, p_wh, stride in zip(heads, anchors, strides):
@@ -155,31 +159,6 @@ def decode(heads, anchors=ANCHORS, strides=STRIDES):
         boxes.append(cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3))              # (B, A H W, 4)
         scores.append((head[..., 4:5].sigmoid() * head[..., 5:].sigmoid()).flatten(1, 3))    # (B, A H W, C)
     return torch.cat(boxes, 1), torch.cat(scores, 1)
-
-
-def darknet_order(model):
-    """The numbers of a .weights file: layer by layer as in yolov3.cfg, which is the order of the layers above."""
-    for layer in model.modules():
-        if isinstance(layer, ConvBlock):
-            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
-        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
-            yield from [layer.bias, layer.weight]
-
-
-@torch.no_grad()
-def load_darknet_weights(model, path):
-    """Copies a .weights file into the model: the whole network, or its backbone alone. Returns the images seen."""
-    tensors = list(darknet_order(model))
-    classifier = 1000 + 1000 * 1024 if isinstance(model, Backbone) else 0    # ImageNet's: may follow, and is not read
-    windows, seen = read_weights(path, [tensor.shape for tensor in tensors], classifier)
-    for tensor, window in zip(tensors, windows):
-        tensor.copy_(window)
-    return seen
-
-
-def save_darknet_weights(model, path, seen=0):
-    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
-    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":

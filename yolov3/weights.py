@@ -13,27 +13,26 @@ does it hold anchors and names.
 
 What changed from yolov2/weights.py: the files.
 """
-import sys
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 
-from shared.checkpoint import load_checkpoint, load_weights
+from shared.checkpoint import load_backbone, load_checkpoint, load_weights
 from shared.coco import CLASSES as COCO_CLASSES
-from shared.darknet_weights import read_header
-from shared.errors import InputError
+from shared.darknet_weights import read_header, read_weights, write_weights
+from shared.errors import InputError, run
 from shared.paths import RUNS
 from shared.voc import CLASSES as VOC_CLASSES
 from yolov3.dataset import CLASSES
-from yolov3.model import ANCHORS, YOLOv3, darknet_order, load_darknet_weights, save_darknet_weights
+from yolov3.model import ANCHORS, Backbone, ConvBlock, YOLOv3
 from yolov3.resnext_coco.model import ResNeXtYOLOv3
 from yolov3.tiny.model import ANCHORS as TINY_ANCHORS
 from yolov3.tiny.model import YOLOv3Tiny
 
 CHECKPOINT = RUNS / "yolov3" / "last.pt"
 SIZE = 416         # of the input of a .weights file's network; or any that 32 divides: yolov3.cfg has 608 [darknet]
-NETWORKS = {"YOLOv3": YOLOv3, "YOLOv3Tiny": YOLOv3Tiny, "ResNeXtYOLOv3": ResNeXtYOLOv3}
+NETWORKS = {"YOLOv3": (YOLOv3, ANCHORS), "YOLOv3Tiny": (YOLOv3Tiny, TINY_ANCHORS)}    # what train.py can train
 FILES = [          # network, anchors, classes of a .weights file: the first that is as long; your own go to the top.
                    # The anchors are the authors' as long as those in model.py and tiny/model.py are not edited
     ("YOLOv3", ANCHORS, COCO_CLASSES),            # yolov3.weights          [darknet] cfg/yolov3.cfg
@@ -44,6 +43,31 @@ FILES = [          # network, anchors, classes of a .weights file: the first tha
 ]
 
 
+def darknet_order(model):
+    """The numbers of a .weights file: layer by layer as in yolov3.cfg, which is the order of the layers above."""
+    for layer in model.modules():
+        if isinstance(layer, ConvBlock):
+            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
+        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
+            yield from [layer.bias, layer.weight]
+
+
+@torch.no_grad()
+def load_darknet_weights(model, path):
+    """Copies a .weights file into the model: the whole network, or its backbone alone. Returns the images seen."""
+    tensors = list(darknet_order(model))
+    classifier = 1000 + 1000 * 1024 if isinstance(model, Backbone) else 0    # ImageNet's: may follow, and is not read
+    windows, seen = read_weights(path, [tensor.shape for tensor in tensors], classifier)
+    for tensor, window in zip(tensors, windows):
+        tensor.copy_(window)
+    return seen
+
+
+def save_darknet_weights(model, path, seen=0):
+    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
+    write_weights(path, darknet_order(model), seen)
+
+
 def load_detector(path):
     """
     path     a checkpoint, *.pt, or a .weights file, of any other ending
@@ -51,19 +75,20 @@ def load_detector(path):
              and step
     raises   InputError, naming the file, if it is missing, damaged, or of no network known here
     """
+    classes_of = {name: network for name, (network, _) in NETWORKS.items()} | {"ResNeXtYOLOv3": ResNeXtYOLOv3}
     if Path(path).suffix == ".pt":
-        state = load_checkpoint(path, *NETWORKS)
-        network = NETWORKS[state["network"]](len(state["classes"]), state["anchors"])
+        state = load_checkpoint(path, *classes_of)
+        network = classes_of[state["network"]](len(state["classes"]), state["anchors"])
         load_weights(network, state["model"], path)
         return network, state
 
     with torch.device("meta"):                                               # only to count: no numbers are made
-        networks = [NETWORKS[name](len(classes), anchors) for name, anchors, classes in FILES]
+        networks = [classes_of[name](len(classes), anchors) for name, anchors, classes in FILES]
     counts = [sum(tensor.numel() for tensor in darknet_order(network)) for network in networks]
     expected = {f"{name}, {len(classes)} classes": count for (name, _, classes), count in zip(FILES, counts)}
     what, *_ = read_header(path, expected)
     name, anchors, classes = FILES[counts.index(expected[what])]
-    network = NETWORKS[name](len(classes), anchors)
+    network = classes_of[name](len(classes), anchors)
     step = load_darknet_weights(network, path) // 64                         # of 64 images [darknet] get_current_batch
     return network, {"network": name, "classes": classes, "anchors": anchors, "size": SIZE, "step": step}
 
@@ -86,6 +111,21 @@ def start_from(path, network, anchors, classes):
     return list(dict.fromkeys(key.rpartition(".")[0] for key in own if key not in kept))
 
 
+def load_pretrained(network, anchors, classes, backbone, start):
+    """
+    Gives a new network its first weights. Both files may be a checkpoint (.pt) or a .weights file, or None.
+
+    backbone  the constant BACKBONE of train.py: a classifier's weights, for the network's backbone
+    start     the constant START of train.py: a whole detector's, perhaps of other classes
+    returns   the names of the layers that keep their random weights although start was given
+    """
+    if backbone and Path(backbone).suffix == ".pt":
+        load_backbone(network.backbone, backbone)
+    elif backbone:
+        load_darknet_weights(network.backbone, backbone)
+    return start_from(start, network, anchors, classes) if start else []
+
+
 def main():
     network, state = load_detector(CHECKPOINT)
     out = Path(CHECKPOINT).with_suffix(".weights")
@@ -98,7 +138,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

@@ -60,11 +60,11 @@ class ResNeXtYOLOv3(nn.Module):
         super().__init__()
         outputs = [len(a) * (5 + num_classes) for a in anchors]     # 3 (4 + 1 + 80) = 255 for COCO
         self.num_classes = num_classes
-        self.set32, self.detect32 = conv_set(2048, 512), detection_layer(512, outputs[0])
+        self.neck32, self.detect32 = conv_set(2048, 512), detection_layer(512, outputs[0])
         self.up16 = nn.Sequential(ConvBlock(512, 256, 1), nn.Upsample(scale_factor=2))       # nearest neighbour
-        self.set16, self.detect16 = conv_set(256 + 1024, 256), detection_layer(256, outputs[1])
+        self.neck16, self.detect16 = conv_set(256 + 1024, 256), detection_layer(256, outputs[1])
         self.up8 = nn.Sequential(ConvBlock(256, 128, 1), nn.Upsample(scale_factor=2))
-        self.set8, self.detect8 = conv_set(128 + 512, 128), detection_layer(128, outputs[2])
+        self.neck8, self.detect8 = conv_set(128 + 512, 128), detection_layer(128, outputs[2])
 
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):                        # N(0, 2 / fan-in), as yolov3/model.py
@@ -82,16 +82,15 @@ class ResNeXtYOLOv3(nn.Module):
             raise ValueError("ResNeXtYOLOv3 takes images whose sides are divisible by 32, not "
                              f"{tuple(images.shape[2:])}")
         stride8, stride16, stride32 = self.backbone(images)
-        x32 = self.set32(stride32)                                                          # (B, 512, H/32, W/32)
+        x32 = self.neck32(stride32)                                                          # (B, 512, H/32, W/32)
         head32 = self.detect32(x32)                                                         # (B, A (5 + C), H/32, W/32)
-        x16 = self.set16(torch.cat([self.up16(x32), stride16], 1))  # upsampled first       # (B, 256, H/16, W/16)
+        x16 = self.neck16(torch.cat([self.up16(x32), stride16], 1))  # upsampled first       # (B, 256, H/16, W/16)
         head16 = self.detect16(x16)                                                         # (B, A (5 + C), H/16, W/16)
-        x8 = self.set8(torch.cat([self.up8(x16), stride8], 1))                              # (B, 128, H/8, W/8)
+        x8 = self.neck8(torch.cat([self.up8(x16), stride8], 1))                              # (B, 128, H/8, W/8)
         head8 = self.detect8(x8)                                                            # (B, A (5 + C), H/8, W/8)
         return [head.unflatten(1, (-1, 5 + self.num_classes)).permute(0, 1, 3, 4, 2)
                 for head in (head32, head16, head8)]
 
-    fuse = YOLOv3.fuse                                              # of the pyramid's convolutions
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ import torch
 import torch.nn as nn
 
 from shared.layers import print_layer_table
-from yolov3.model import ConvBlock, YOLOv3, detection_layer
-from yolov3.model import decode, load_darknet_weights, save_darknet_weights  # for who imports them: the same here
+from yolov3.model import ConvBlock, detection_layer
 
 STRIDES = [32, 16]
 ANCHORS = [[(81, 82), (135, 169), (344, 319)],  # width, height in pixels of the network's input; one row per stride
@@ -50,7 +49,8 @@ class YOLOv3Tiny(nn.Module):
         outputs = [len(a) * (5 + num_classes) for a in anchors]     # 3 (4 + 1 + 80) = 255 for COCO
         self.num_classes = num_classes
         self.backbone = Backbone()
-        self.set32, self.detect32 = ConvBlock(1024, 256, 1), detection_layer(256, outputs[0])
+        self.neck32 = ConvBlock(1024, 256, 1)
+        self.detect32 = detection_layer(256, outputs[0])
         self.up16 = nn.Sequential(ConvBlock(256, 128, 1), nn.Upsample(scale_factor=2))       # nearest neighbour
         self.detect16 = nn.Sequential(ConvBlock(128 + 256, 256, 3), nn.Conv2d(256, outputs[1], 1))
 
@@ -68,13 +68,11 @@ class YOLOv3Tiny(nn.Module):
         if images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(f"YOLOv3Tiny takes images whose sides are divisible by 32, not {tuple(images.shape[2:])}")
         stride16, stride32 = self.backbone(images)
-        x32 = self.set32(stride32)                                                          # (B, 256, H/32, W/32)
+        x32 = self.neck32(stride32)                                                          # (B, 256, H/32, W/32)
         head32 = self.detect32(x32)                                                         # (B, A (5 + C), H/32, W/32)
         x16 = torch.cat([self.up16(x32), stride16], 1)              # upsampled first       # (B, 384, H/16, W/16)
         head16 = self.detect16(x16)                                                         # (B, A (5 + C), H/16, W/16)
         return [head.unflatten(1, (-1, 5 + self.num_classes)).permute(0, 1, 3, 4, 2) for head in (head32, head16)]
-
-    fuse = YOLOv3.fuse
 
 
 if __name__ == "__main__":
