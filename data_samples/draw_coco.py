@@ -103,8 +103,8 @@ def polygons(mask):
 def run_lengths(mask):
     """
     mask     (H, W) bool
-    returns  COCO's dict of counts and size. The counts go through the mask column by column: so many pixels are 0, so
-             many after them are 1, so many are 0 again ...
+    returns  COCO's dict of counts and size. The counts go through the mask column by column: the number of pixels
+             that are 0, then of those that are 1, then of those that are 0 again, and so on
     """
     values = mask.T.ravel()                                                  # (W H,)
     edges = np.flatnonzero(np.diff(values)) + 1

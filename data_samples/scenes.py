@@ -7,7 +7,6 @@ sky and ground, meet. `background` paints a scene and adds a soft light from one
 photograph.
 """
 
-import cv2
 import numpy as np
 
 from data_samples.pen import (BROWN, CREAM, DARK, GLASS, GREEN, GREY, NAVY, RED, TAN, TEAL, WHITE, YELLOW, Pen, blend,

@@ -75,7 +75,8 @@ def resume(path, network, optimizer, fixed, max_steps, script):
     fixed      {"classes": CLASSES, ...}: values that must equal the checkpoint's; a key in capitals is the constant
     max_steps  the constant MAX_STEPS of the script, which the messages name
     returns    how many steps are done, and the best result so far; 0 and -1.0 if there is no checkpoint
-    raises     InputError if one of `fixed` differs, if all steps are done, or if the checkpoint is damaged
+    raises     InputError if one of `fixed` differs, if all steps are done, or if the checkpoint is damaged or, as
+               best.pt, without the optimizer's state
     """
     if not path.exists():
         return 0, -1.0
@@ -84,6 +85,9 @@ def resume(path, network, optimizer, fixed, max_steps, script):
         if state.get(key) != value:
             raise InputError(f"{path}: was trained with another {key.upper()}; put it back, or give RUN in {script} "
                              "a new name")
+    missing = {"step", "best", "model", "optimizer_state"} - state.keys()
+    if missing:
+        raise InputError(f"{path}: does not hold what a training needs to continue: {', '.join(sorted(missing))}")
     if state["step"] >= max_steps:
         raise InputError(f"{path}: all {state['step']} steps are done. To train on, raise MAX_STEPS in {script}; to start "
                          "a new training, give RUN a new name")
@@ -98,7 +102,7 @@ def save_best(path, state, result, best):
     Writes state to path if this result is at least as good as the best so far. Returns the better of the two. A result
     is nan where the data has no objects to be found; then the latest state counts as the best.
     """
-    if math.isnan(result) or result >= best:
+    if result >= best or math.isnan(result) or math.isnan(best):
         save_checkpoint(path, state)
         return result
     return best

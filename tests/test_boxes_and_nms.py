@@ -45,10 +45,10 @@ def test_nms_by_hand():
     # Four boxes, 4 wide and 1 high:
     #
     #     x =       0   1   2   3   4   5   6   7        IOU with box 1
-    #     box 0     |------ .6 ------|                    3/5 = .6
-    #     box 1         |------ .9 ------|
-    #     box 2             |------ .8 ------|            3/5 = .6
-    #     box 3                 |------ .7 ------|        2/6 = .33     and with box 2: .6
+    #     box 0     |----- .6 ------|                     3/5 = .6
+    #     box 1         |----- .9 ------|
+    #     box 2             |----- .8 ------|             3/5 = .6
+    #     box 3                 |----- .7 ------|         2/6 = .33     and with box 2: .6
     #
     # At .5: box 1 is the best and removes boxes 0 and 2. Only box 2 overlaps box 3 enough, but it is gone: 3 is kept.
     # At .3: box 1 removes all others.
@@ -78,8 +78,20 @@ def test_nms_is_class_by_class():
     # Two rows. Without NMS there would be three, with NMS across classes one.
     boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1]])
     scores = torch.tensor([[0.9, 0.3], [0.8, 0.5]])
+    assert (scores > 0.3).sum() == 3 and greedy_nms(boxes, scores.amax(1), 0.45).tolist() == [0]
     assert nms_per_class(boxes, scores, 0.3, 0.45).tolist() == [pytest.approx([0, 0.9, 0, 0, 1, 1]),
                                                                 pytest.approx([1, 0.5, 0, 0, 1, 1])]
+
+
+def test_a_class_goes_by_its_own_scores():
+    # One box twice, with these scores:
+    #              class 0   class 1
+    #     first      .4        .9      survives for class 1, is suppressed for class 0, although .9 is its best score
+    #     second     .6         0      survives for class 0
+    boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1]])
+    scores = torch.tensor([[0.4, 0.9], [0.6, 0.0]])
+    assert nms_per_class(boxes, scores, 0.3, 0.45).tolist() == [pytest.approx([1, 0.9, 0, 0, 1, 1]),
+                                                                pytest.approx([0, 0.6, 0, 0, 1, 1])]
 
 
 def test_rows_are_sorted_by_score_across_classes():

@@ -136,16 +136,21 @@ def test_the_crowd_in_the_average_precision(tmp_path, content):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["yolov2", "yolov3"])
-def test_training_and_evaluation_by_the_constants_of_the_dataset_alone(tmp_path, version):
+def test_a_detector_trains_on_coco_if_the_constants_of_its_dataset_say_so(tmp_path, version):
+    # Two steps on the sample in COCO's layout, then evaluation. The ground truth that evaluation writes has to equal
+    # the annotations of the sample.
     script = f"""
 from pathlib import Path
 import {version}.dataset as dataset
 from shared.coco import CLASSES
-for split, name in [("TRAIN", "train2017"), ("TEST", "val2017")]:
-    setattr(dataset, split, [(dataset.COCO / name, dataset.COCO / "annotations" / f"instances_{{name}}.json")])
+from shared.paths import SAMPLES
+coco = SAMPLES / "coco"
+dataset.TRAIN = [(coco / "train2017", coco / "annotations" / "instances_train2017.json")]
+dataset.TEST = [(coco / "val2017", coco / "annotations" / "instances_val2017.json")]
 dataset.CLASSES = CLASSES
 import {version}.train as train
-train.RUNS, train.MAX_STEPS, train.SIZES, train.SIZE, train.NUM_WORKERS = Path({str(tmp_path)!r}), 2, [64], 64, 0
+train.RUNS, train.NUM_WORKERS = Path({str(tmp_path)!r}), 0
+train.MAX_STEPS, train.TRAIN_SIZES, train.TEST_SIZE = 2, [64], 64
 train.main()
 import {version}.evaluate as evaluate
 evaluate.CHECKPOINT, evaluate.NUM_WORKERS = train.RUNS / {version!r} / "last.pt", 0

@@ -1,4 +1,4 @@
-"""The drawn miniature COCO: data_samples/draw_coco.py and what it wrote to data_samples/coco."""
+"""The drawn sample in COCO's layout: data_samples/draw_coco.py and the files that it wrote to data_samples/coco."""
 import json
 
 import cv2
@@ -19,7 +19,7 @@ def content():
 
 
 @pytest.mark.parametrize("split", COUNTS)
-def test_every_field_that_coco_has(content, split):
+def test_every_field_of_coco_is_there(content, split):
     assert list(content[split]) == ["info", "licenses", "images", "annotations", "categories"]
     assert set(content[split]["info"]) == {"description", "url", "version", "year", "contributor", "date_created"}
     assert all(set(row) == {"url", "id", "name"} for row in content[split]["licenses"])
@@ -34,7 +34,7 @@ def test_every_field_that_coco_has(content, split):
         "vehicle", "outdoor", "animal", "accessory", "kitchen", "food", "electronic", "appliance", "indoor"]
 
 
-def test_images_ids_and_size(content):
+def test_the_images_their_ids_and_their_sizes(content):
     for split, count in COUNTS.items():
         images = content[split]["images"]
         assert len(images) == count and {image["file_name"] for image in images} == {
@@ -57,13 +57,13 @@ def test_outlines_areas_and_boxes_agree(content):
                 crowds += 1
                 assert tuple(a["segmentation"]["size"]) == mask.shape
                 runs = [np.full(count, i % 2) for i, count in enumerate(a["segmentation"]["counts"])]
-                mask = np.concatenate(runs).reshape(mask.shape[::-1]).T      # column by column
+                mask = np.concatenate(runs).reshape(mask.shape[::-1]).T      # the runs go column by column
                 assert mask.sum() == a["area"]
             else:
                 for polygon in a["segmentation"]:
                     assert len(polygon) >= 6 and len(polygon) % 2 == 0
                     cv2.fillPoly(mask, [np.array(polygon, int).reshape(-1, 2)], 1)
-                assert abs(mask.sum() - a["area"]) < 0.03 * a["area"] + 12   # the polygons are up to a pixel off
+                assert abs(mask.sum() - a["area"]) < 0.03 * a["area"] + 12   # polygons are up to one pixel off
             columns, rows = mask.any(0).nonzero()[0], mask.any(1).nonzero()[0]
             box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
             assert np.abs(np.subtract(box, a["bbox"])).max() <= (0 if a["iscrowd"] else 2)
@@ -78,25 +78,29 @@ def test_one_image_is_empty_and_all_twenty_drawings_occur(content):
 
 
 def test_run_lengths_by_hand():
-    # Columns: 0 1 | 1 1 | 0 0.   And one that begins with 1: no 0 at first.
+    #     0 1 0
+    #     1 1 0     column by column: 0, 1 | 1, 1 | 0, 0, so one 0, three 1, two 0
+    #
+    #     1 0       begins with 1, so no 0, one 1, one 0
     assert draw_coco.run_lengths(np.array([[0, 1, 0], [1, 1, 0]], bool)) == {"counts": [1, 3, 2], "size": [2, 3]}
     assert draw_coco.run_lengths(np.array([[1, 0]], bool)) == {"counts": [0, 1, 1], "size": [1, 2]}
 
 
 def test_polygons_by_hand():
+    # A rectangle of 4 rows and 5 columns with a hole of one pixel. The area counts the hole: 4 x 5 = 20.
     mask = np.zeros((8, 9), bool)
     mask[2:6, 3:8] = True
-    mask[4, 5] = False                                                       # a hole: within the outline of 4 x 5
+    mask[4, 5] = False
     (polygon,), area = draw_coco.polygons(mask)
     assert area == 20
     assert {tuple(point) for point in np.reshape(polygon, (-1, 2))} == {(3, 2), (3, 5), (7, 5), (7, 2)}
 
 
-def test_drawing_again_gives_what_is_stored(content):
+def test_drawing_again_gives_the_committed_files(content):
     ids = [0] + [image["id"] for part in content.values() for image in part["images"]]
     for split, number in [("train2017", 5), ("train2017", 11), ("val2017", 20)]:
         pictures, again = draw_coco.instances([number], ids)
         (name, image), = pictures.items()
         stored = cv2.imread(str(FOLDER / split / name))[..., ::-1]
-        assert np.abs(image.astype(int) - stored).mean() < 4
+        assert np.abs(image.astype(int) - stored).mean() < 4                 # JPEG changes the pixels a little
         assert again["annotations"] == [a for a in content[split]["annotations"] if a["image_id"] == ids[number]]

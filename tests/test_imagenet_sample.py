@@ -1,4 +1,4 @@
-"""The drawn miniature ImageNet: data_samples/draw_imagenet.py and what it wrote to data_samples/imagenet."""
+"""The drawn sample of ImageNet: data_samples/draw_imagenet.py and the files that it wrote to data_samples/imagenet."""
 import cv2
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_ten_classes_with_their_names():
 
 
 @pytest.mark.parametrize("split", COUNTS)
-def test_every_class_has_its_images_all_different(split):
+def test_every_class_has_its_images_and_all_images_differ(split):
     images = read_split(FOLDER / split, list_classes(FOLDER / "train"))
     assert [label for _, label in images] == [label for label in range(10) for _ in range(COUNTS[split])]
     shapes = [pixels(path).shape for path, _ in images]
@@ -35,7 +35,7 @@ def test_every_class_has_its_images_all_different(split):
     assert len({pixels(path).tobytes() for path, _ in images}) == len(images)
 
 
-def test_file_names_are_imagenets_and_all_fit_in_a_megabyte_and_a_half():
+def test_the_file_names_are_those_of_imagenet_and_all_files_fit_in_a_megabyte_and_a_half():
     assert sorted(path.name for path in (FOLDER / "train/n02690373").iterdir()) == \
         [f"n02690373_{n}.JPEG" for n in range(1, 9)]
     assert sorted(path.name for path in (FOLDER / "val").rglob("*.JPEG")) == \
@@ -46,14 +46,15 @@ def test_file_names_are_imagenets_and_all_fit_in_a_megabyte_and_a_half():
 @pytest.mark.parametrize("split, label, number, path", [
     (0, 3, 5, "train/n02690373/n02690373_5.JPEG"), (0, 9, 8, "train/n04404412/n04404412_8.JPEG"),
     (1, 2, 1, "val/n02412080/ILSVRC2012_val_00000009.JPEG")])
-def test_drawing_again_gives_the_same_pixels_and_what_is_stored(split, label, number, path):
+def test_drawing_again_gives_the_same_pixels_and_the_committed_files(split, label, number, path):
     first = draw_image(split, label, number)
     assert np.array_equal(first, draw_image(split, label, number))
-    assert np.abs(first.astype(int) - pixels(FOLDER / path)).mean() < 4
+    assert np.abs(first.astype(int) - pixels(FOLDER / path)).mean() < 4              # JPEG changes the pixels a little
     assert np.abs(first.astype(int)[:100, :100] - draw_image(split, label, number + 1)[:100, :100]).mean() > 8
 
 
-def test_most_of_an_object_lies_in_the_square_that_is_evaluated(monkeypatch):
+def test_most_of_an_object_is_in_the_central_square(monkeypatch):
+    # Evaluation crops the central square of an image. At least .6 of each object's rectangle has to be inside it.
     places = []
     monkeypatch.setattr(draw_imagenet, "put",
                         lambda image, layer, x, y: places.append((image.shape, layer.shape, x, y)))
@@ -75,7 +76,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(monkeypatch, tmp_path):
         monkeypatch.setattr(draw_imagenet, name, value)
     draw_imagenet.main()
     monkeypatch.setattr(draw_imagenet, "NUM_TRAIN", 1)
-    draw_imagenet.main()                                                            # and nothing stale stays behind
+    draw_imagenet.main()                                                # deletes the files of the run before
     written = sorted((tmp_path / "imagenet/train").rglob("*.JPEG"))
     assert [path.name for path in written] == [f"{wnid}_1.JPEG" for wnid, *_ in CLASSES]
     for path in written:
@@ -86,7 +87,7 @@ def test_an_image_does_not_depend_on_how_many_are_drawn(monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["imagenet"]
 
 
-def test_a_folder_that_it_did_not_write_is_left_alone(monkeypatch, tmp_path):
+def test_a_folder_of_other_files_is_left_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(draw_imagenet, "OUT", tmp_path)
     (tmp_path / "train").mkdir()
     (tmp_path / "LOC_synset_mapping.txt").write_text("n01440764 tench, Tinca tinca\n")

@@ -560,13 +560,16 @@ def test_loops_and_arrays_agree(seed):
             assert (recall.tolist(), precision.tolist()) == precision_recall(outcomes, positives)
 
 
-@pytest.mark.parametrize("n, m", [(0, 0), (0, 20), (40, 0), (1, 1), (250, 12)])
-def test_loops_and_arrays_agree_where_there_is_nothing_or_much(n, m):
-    # 250 detections of one image and class are more than the 100 that COCO reads.
-    detections, truths = random_world(n, n, m, images=1, classes=1)
+@pytest.mark.parametrize("n, m, images, classes", [
+    (0, 0, 1, 1), (0, 20, 1, 1), (40, 0, 1, 1), (1, 1, 1, 1),
+    (250, 12, 1, 1),                                                     # COCO reads 100 per image and class
+    (800, 60, 3, 4),                                                     # about 67 per image and class
+])
+def test_loops_and_arrays_agree_where_there_is_nothing_or_much(n, m, images, classes):
+    detections, truths = random_world(n, n, m, images, classes)
     letters(detections, truths)
-    voc(detections, truths, 2)
-    coco(detections, truths, 2)
+    voc(detections, truths, classes + 1)
+    coco(detections, truths, classes + 1)
 
 
 def test_single_precision_and_inputs_unchanged():

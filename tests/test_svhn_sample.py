@@ -1,4 +1,4 @@
-"""The drawn miniature SVHN: data_samples/draw_svhn.py and what it wrote to data_samples/svhn."""
+"""The drawn sample of SVHN: data_samples/draw_svhn.py and the files that it wrote to data_samples/svhn."""
 import cv2
 import h5py
 import numpy as np
@@ -31,9 +31,12 @@ def test_every_image_is_there_with_its_digits(split):
     assert len({pixels(a.image).tobytes() for a in annotations}) == len(annotations)
 
 
-def test_the_struct_is_the_real_ones():
-    # 33,402 images of the real one: names (n, 1), each (letters, 1) uint16; one digit (1, 1) float64, several (k, 1)
-    # references to (1, 1) float64; the digit 0 is 10.
+def test_digit_struct_has_the_structure_of_svhns():
+    # SVHN's digitStruct.mat has
+    #     the names of n images         (n, 1), references to (letters, 1) uint16
+    #     a label of one digit          (1, 1) float64
+    #     the labels of k digits        (k, 1) references to (1, 1) float64
+    #     the label 10 for the digit 0
     with h5py.File(FOLDER / "train" / "digitStruct.mat") as file:
         assert set(file) == {"#refs#", "digitStruct"} and set(file["digitStruct"]) == {"bbox", "name"}
         names, boxes = file["digitStruct/name"], file["digitStruct/bbox"]
@@ -55,12 +58,12 @@ def test_the_struct_is_the_real_ones():
         assert seen == set(range(1, 11))
 
 
-def test_all_fits_in_a_megabyte_and_a_half():
+def test_all_files_fit_in_a_megabyte_and_a_half():
     assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 1.5e6
 
 
 @pytest.mark.parametrize("split, number", [(0, 1), (0, 256), (1, 7)])
-def test_drawing_again_gives_the_same_pixels_and_what_is_stored(split, number):
+def test_drawing_again_gives_the_same_pixels_and_the_committed_files(split, number):
     image, digits, boxes = draw_image(split, number)
     again = draw_image(split, number)
     assert np.array_equal(image, again[0]) and np.array_equal(boxes, again[2])
@@ -72,8 +75,9 @@ def test_drawing_again_gives_the_same_pixels_and_what_is_stored(split, number):
         not np.array_equal(draw_image(split, number + 1)[0], image)
 
 
-def test_a_box_is_its_digit(monkeypatch):
-    # With white digits on a black wall a box holds what is white, and its four edges touch it.
+def test_a_box_fits_its_digit_tightly(monkeypatch):
+    # The digits are drawn in white on a black wall. Each of the four edges of a box touches white pixels, and there are
+    # no white pixels outside the boxes.
     for name, value in [("wall", lambda pen, rng, aspect: (0, 0, 0)), ("plate", lambda *a: (0, 0, 0)),
                         ("contrasting", lambda *a: (255, 255, 255)), ("photograph", lambda image, rng: image),
                         ("OTHERS", 0)]:
@@ -88,20 +92,23 @@ def test_a_box_is_its_digit(monkeypatch):
         assert not white.any() and len(digits) == len(boxes)
 
 
-def test_the_bytes_do_not_depend_on_when_or_how_many(monkeypatch, tmp_path):
+def test_the_bytes_do_not_depend_on_the_time_or_on_how_many_are_drawn(monkeypatch, tmp_path):
     for folder, train in (("a", 3), ("b", 3), ("c", 2)):
         for name, value in [("OUT", tmp_path / folder), ("NUM_TRAIN", train), ("NUM_TEST", 1)]:
             monkeypatch.setattr(draw_svhn, name, value)
         draw_svhn.main()
     for path in sorted((tmp_path / "a").rglob("*.*")):
         assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
-    draw_svhn.main()                                                                # and nothing stale stays behind
-    assert sorted(path.name for path in (tmp_path / "c/train").iterdir()) == ["1.png", "2.png", "digitStruct.mat"]
+    monkeypatch.setattr(draw_svhn, "OUT", tmp_path / "b")
+    draw_svhn.main()                                 # draws b again with 2 training images, deletes the old 3
+    for folder in ("b", "c"):
+        assert sorted(path.name for path in (tmp_path / folder / "train").iterdir()) == [
+            "1.png", "2.png", "digitStruct.mat"]
     assert (tmp_path / "c/train/2.png").read_bytes() == (tmp_path / "a/train/2.png").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "c"]
 
 
-def test_a_folder_that_it_did_not_write_is_left_alone(monkeypatch, tmp_path):
+def test_a_folder_of_other_files_is_left_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(draw_svhn, "OUT", tmp_path)
     (tmp_path / "train").mkdir()
     with h5py.File(tmp_path / "train" / "digitStruct.mat", "w") as file:

@@ -1,4 +1,4 @@
-"""The drawn miniature VOC: data_samples/draw_voc.py and what it wrote to data_samples/voc."""
+"""The drawn sample in VOC's layout: data_samples/draw_voc.py and the files that it wrote to data_samples/voc."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -20,7 +20,7 @@ def split(name):
 
 
 def read_objects(name):
-    """-> width, height, list of (class, truncated, difficult, (xmin, ymin, xmax, ymax))."""
+    """Width, height and a list of (class, truncated, difficult, (xmin, ymin, xmax, ymax)) of one annotation file."""
     root = ElementTree.parse(FOLDER / f"Annotations/{name}.xml").getroot()
     objects = []
     for item in root.iter("object"):
@@ -46,7 +46,7 @@ def test_splits():
 
 
 @pytest.mark.parametrize("name", SPLITS)
-def test_every_split_asks_for_every_class(name, sample):
+def test_every_split_has_every_class_with_an_object_that_is_not_difficult(name, sample):
     shown = {label for image in split(name) for label, _, difficult, _ in sample[image][2] if not difficult}
     assert shown == set(DRAWINGS)
     assert len(shown) == 20
@@ -74,7 +74,7 @@ def test_boxes_are_pixels_counted_from_one(sample):
         assert .03 < np.mean([item[flag] for item in objects]) < .5
 
 
-def test_images_have_the_sizes_that_are_written_and_fit_in_two_megabytes(sample):
+def test_images_have_the_sizes_in_their_annotations_and_fit_in_two_megabytes(sample):
     for name, (width, height, _) in sample.items():
         assert cv2.imread(str(FOLDER / f"JPEGImages/{name}.jpg")).shape == (height, width, 3)
         assert (width, height) in draw_voc.SIZES
@@ -83,26 +83,26 @@ def test_images_have_the_sizes_that_are_written_and_fit_in_two_megabytes(sample)
 
 
 @pytest.mark.parametrize("number", DRAWN_AGAIN)
-def test_drawing_again_gives_the_same_pixels_and_what_is_stored(number):
+def test_drawing_again_gives_the_same_pixels_and_the_committed_files(number):
     first, objects, _ = draw_voc.draw_image(number)
     again, objects_again, _ = draw_voc.draw_image(number)
     assert np.array_equal(first, again)
     assert objects == objects_again
 
     stored = cv2.imread(str(FOLDER / f"JPEGImages/{number:06d}.jpg"))[..., ::-1]
-    assert np.abs(first.astype(int) - stored).mean() < 4
+    assert np.abs(first.astype(int) - stored).mean() < 4                        # JPEG changes the pixels a little
     text = (FOLDER / f"Annotations/{number:06d}.xml").read_text()
     assert draw_voc.annotation(f"{number:06d}", first.shape, objects) == text
 
 
-def test_image_does_not_depend_on_how_many_are_drawn(monkeypatch, tmp_path):
+def test_an_image_does_not_depend_on_how_many_are_drawn(monkeypatch, tmp_path):
     monkeypatch.setattr(draw_voc, "OUT", tmp_path)
     monkeypatch.setattr(draw_voc, "NUM_TRAIN", 2)
     monkeypatch.setattr(draw_voc, "NUM_VAL", 1)
     monkeypatch.setattr(draw_voc, "NUM_TEST", 1)
     draw_voc.main()
     monkeypatch.setattr(draw_voc, "NUM_TEST", 0)
-    draw_voc.main()                                                             # and nothing stale stays behind
+    draw_voc.main()                                                             # deletes the files of the run before
     written = sorted((tmp_path / "VOCdevkit/VOC2007/Annotations").iterdir())
     assert [path.name for path in written] == ["000001.xml", "000002.xml", "000003.xml"]
     for path in written:
@@ -114,12 +114,23 @@ def test_image_does_not_depend_on_how_many_are_drawn(monkeypatch, tmp_path):
     assert written[0].exists()
 
 
-def test_box_is_that_of_what_shows_and_counts_from_one():
-    # Two rectangles in an image of 12 x 9 pixels. A is 6 wide and 4 high at column 2, row 1; B, 3 x 5 at column 5,
-    # row 2, hides 3 x 3 of its pixels but neither its first row nor its first column: A keeps its corners.
-    # C is 4 x 4 at column 10, row 7: 2 x 2 of its 16 pixels are inside the image.
+def test_a_box_encloses_what_is_visible_and_counts_pixels_from_one():
+    # Three rectangles in an image of 12 x 9 pixels. B is drawn after A and hides 3 x 3 of A's 6 x 4 pixels. Parts of
+    # A's first and last rows and columns remain visible, so A keeps its corners. 2 x 2 of C's 4 x 4 pixels are inside
+    # the image.
+    #
+    #             column  0  1  2  3  4  5  6  7  8  9 10 11
+    #     row 0           .  .  .  .  .  .  .  .  .  .  .  .
+    #     row 1           .  .  A  A  A  A  A  A  .  .  .  .
+    #     row 2           .  .  A  A  A  B  B  B  .  .  .  .
+    #     row 3           .  .  A  A  A  B  B  B  .  .  .  .
+    #     row 4           .  .  A  A  A  B  B  B  .  .  .  .
+    #     row 5           .  .  .  .  .  B  B  B  .  .  .  .
+    #     row 6           .  .  .  .  .  B  B  B  .  .  .  .
+    #     row 7           .  .  .  .  .  .  .  .  .  .  C  C
+    #     row 8           .  .  .  .  .  .  .  .  .  .  C  C
     owner = np.full((9, 12), -1)
-    places = {"A": (6, 4, 2, 1), "B": (3, 5, 5, 2), "C": (4, 4, 10, 7)}
+    places = {"A": (6, 4, 2, 1), "B": (3, 5, 5, 2), "C": (4, 4, 10, 7)}         # width, height, column, row
     objects = []
     for index, (name, (w, h, x, y)) in enumerate(places.items()):
         draw_voc.cover(owner, np.ones((h, w), bool), x, y, index)
@@ -136,8 +147,11 @@ def test_box_is_that_of_what_shows_and_counts_from_one():
 
 
 def test_half_hidden_and_tiny_objects_are_difficult():
-    # 40 x 40 pixels in a 500 x 400 image, the right 20 columns hidden: half of it shows, less than .55.
-    # Beside it one of 24 x 24 pixels, under .05 x 500 = 25, and one of 25 x 25.
+    # Four squares in an image of 500 x 400:
+    #     40 x 40, its right 20 columns hidden by the next one: half of it is visible, less than .55     difficult
+    #     40 x 40, wholly visible                                                                        not difficult
+    #     24 x 24, less than .05 x 500 = 25                                                              difficult
+    #     25 x 25                                                                                        not difficult
     owner = np.full((400, 500), -1)
     for index, (side, x) in enumerate([(40, 100), (40, 120), (24, 300), (25, 400)]):
         draw_voc.cover(owner, np.ones((side, side), bool), x, 50, index)
@@ -151,12 +165,12 @@ def test_drawing_fills_its_frame(name):
     assert tight_box(layer[..., 3] >= 128) == (0, 0, layer.shape[1], layer.shape[0])
     assert 96 <= max(layer.shape) <= 102
     assert np.array_equal(layer, draw(name, 100, np.random.default_rng(3)))
-    other = draw(name, 100, np.random.default_rng(4))
+    other = draw(name, 100, np.random.default_rng(4))                           # another seed, another drawing
     assert other.shape != layer.shape or not np.array_equal(other, layer)
 
 
-def test_flip_turns_a_drawing_round():
-    # The same car, mirrored; the averages of pixels differ by rounding at the edges.
+def test_flip_mirrors_a_drawing():
+    # The same car is drawn twice, once mirrored. Its pixels differ a little at the edges, where they are rounded.
     right, left = (draw("car", 120, np.random.default_rng(0), flip) for flip in (False, True))
     assert abs(right.shape[1] - left.shape[1]) <= 1
     w = min(right.shape[1], left.shape[1])
@@ -166,11 +180,11 @@ def test_flip_turns_a_drawing_round():
     assert np.abs(right[:h, :w] - left[:h, :w].astype(int)).mean() > 20
 
 
-def test_put_cuts_at_the_border():
+def test_a_layer_is_cut_off_at_the_border():
     image = np.zeros((4, 5, 3), np.uint8)
     layer = np.full((3, 3, 4), 200, np.uint8)
     layer[..., 3] = 255
-    put(image, layer, 3, -1)                                                    # columns 3, 4 and rows 0, 1
-    put(image, layer, 0, 7)                                                     # wholly below
+    put(image, layer, 3, -1)                                                    # inside: columns 3, 4 and rows 0, 1
+    put(image, layer, 0, 7)                                                     # wholly below the image
     assert image.sum() == 4 * 3 * 200
     assert (image[:2, 3:] == 200).all()
