@@ -56,7 +56,7 @@ PLACES_TRIED = 40                                       # for each object
 IMAGES_TRIED = 20
 
 
-def deal(number):
+def deal(number, seed):
     """
     Chooses what an image shows. Each block of 8 images shows all classes: the classes of each theme are shuffled and
     divided among the images of the block, 1 to 4 for each.
@@ -65,7 +65,7 @@ def deal(number):
     returns  the classes that it must show, the classes that it may show, the scene
     """
     block, place = divmod(number - 1, 8)
-    rng = np.random.default_rng((SEED, 0, block))       # no image has the number 0
+    rng = np.random.default_rng((seed, 0, block))       # no image has the number 0
     images = []
     for names, cuts, guests, scenes in THEMES:
         shuffled = [str(name) for name in rng.permutation(names)]
@@ -74,25 +74,26 @@ def deal(number):
     return images[rng.permutation(len(images))[place]]
 
 
-def draw_image(number):
+def draw_image(number, seed=SEED, sizes=SIZES):
     """
     number   of the image, from 1
+    sizes    a list of (width, height) in pixels, of which the image gets one
     returns  image (H, W, 3) uint8 RGB
              objects, a list of dicts, the farthest first: name, pose, truncated, difficult and box, which is the first
              column, the first row, the last column + 1 and the last row + 1
              owner (H, W), the index of the object that is visible at a pixel, or -1
     """
     for attempt in range(IMAGES_TRIED):
-        result = compose(number, np.random.default_rng((SEED, number, attempt)))
+        result = compose(number, seed, sizes, np.random.default_rng((seed, number, attempt)))
         if result:
             return result
     raise RuntimeError(f"image {number}: its objects do not fit; make them smaller or allow more overlap")
 
 
-def compose(number, rng):
+def compose(number, seed, sizes, rng):
     """One attempt at draw_image. Returns None if there is no place for a class that the image must show."""
-    names, others, scene = deal(number)
-    width, height = SIZES[rng.integers(len(SIZES))]
+    names, others, scene = deal(number, seed)
+    width, height = sizes[rng.integers(len(sizes))]
     image, ground = background(scene, width, height, rng)
     owner = np.full((height, width), -1)                # index of the object that is visible at a pixel, or -1
     objects, most_covered = [], rng.choice(MOST_COVERED)
@@ -241,6 +242,15 @@ def annotation(name, shape, objects):
     return "\n".join(lines) + "\n"
 
 
+def write_image(folder, number, seed, sizes):
+    """Draws one image and writes it and its XML into the folders JPEGImages and Annotations."""
+    image, objects, _ = draw_image(number, seed, sizes)
+    name = f"{number:06d}"
+    cv2.imwrite(str(folder / "JPEGImages" / f"{name}.jpg"), image[..., ::-1],
+                [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    (folder / "Annotations" / f"{name}.xml").write_text(annotation(name, image.shape, objects))
+
+
 def main():
     final = Path(OUT) / "VOCdevkit/VOC2007"
     if any(DATABASE not in path.read_text() for path in final.glob("Annotations/*.xml")):
@@ -259,11 +269,7 @@ def main():
         (folder / "ImageSets/Main" / f"{split}.txt").write_text("".join(f"{n:06d}\n" for n in numbers))
 
     for number in tqdm(range(1, first), unit="image"):
-        image, objects, _ = draw_image(number)
-        name = f"{number:06d}"
-        cv2.imwrite(str(folder / "JPEGImages" / f"{name}.jpg"), image[..., ::-1],
-                    [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        (folder / "Annotations" / f"{name}.xml").write_text(annotation(name, image.shape, objects))
+        write_image(folder, number, SEED, SIZES)
     if final.exists():
         shutil.rmtree(final)
     folder.rename(final)
