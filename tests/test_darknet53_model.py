@@ -4,8 +4,8 @@ import torch
 import torch.nn as nn
 
 from shared.layers import count_operations
-from yolov3.darknet53.model import ConvBlock, Darknet53, ResidualBlock, darknet_order, load_darknet_weights
-from yolov3.darknet53.model import save_darknet_weights
+from yolov3.darknet53.model import ConvBlock, Darknet53, ResidualBlock
+from yolov3.weights import darknet_order, load_darknet_weights, save_darknet_weights
 
 
 @pytest.fixture(scope="module")
@@ -21,22 +21,25 @@ def test_output_shapes(network, height, width):
 
 
 def test_parameters_and_operations_are_the_published_ones():
-    # With the last layer at each of 8 x 8 places instead of once, 63 * 2 * 1024 * 1000 more, the paper's 18.7 billion.
-    network = Darknet53()
+    # The paper's 18.7 billion are for a last layer at each of 8 x 8 places instead of once: 63 times 2 * 1024 * 1000
+    # more. On the device "meta" nothing is computed but shapes.
     for size, billions in [(224, 14.218), (256, 18.57), (448, 56.867)]:
-        rows = count_operations(network, size, size)
+        with torch.device("meta"):
+            rows = count_operations(Darknet53(), size, size)
         assert sum(row[3] for row in rows) == 41_609_928
         assert round(sum(row[4] for row in rows) / 1e9, 3) == billions
     assert round(18.570 + 63 * 2 * 1024 * 1000 / 1e9, 1) == 18.7
 
 
-def test_the_layers_in_the_order_of_table_1(network):
-    # Filters, size and stride of each convolution, and the side of what comes out of 256 x 256.
+def test_the_layers_in_the_order_of_table_1():
+    # For each convolution its filters, size and stride, and the side of its output, if the input is 256 x 256.
     expected = [(32, 3, 1, 256)]
     for blocks, filters, side in [(1, 64, 128), (2, 128, 64), (8, 256, 32), (8, 512, 16), (4, 1024, 8)]:
         expected += [(filters, 3, 2, side)] + [(filters // 2, 1, 1, side), (filters, 3, 1, side)] * blocks
+    with torch.device("meta"):
+        rows = count_operations(Darknet53(7), 256, 256)
     found = [(layer.out_channels, layer.kernel_size[0], layer.stride[0], shape[2])
-             for _, layer, shape, *_ in count_operations(network, 256, 256) if isinstance(layer, nn.Conv2d)]
+             for _, layer, shape, *_ in rows if isinstance(layer, nn.Conv2d)]
     assert found == expected + [(7, 1, 1, 1)] and len(found) == 53
 
 
@@ -48,8 +51,9 @@ def test_every_convolution_but_the_last_has_batchnorm_and_no_bias(network):
 
 
 def test_the_logits_are_those_of_the_average_over_the_image():
-    # The last layer's weights are 1 from channel 5 to class 3, 0 otherwise: the logit of class 3 is its bias and that
-    # channel's mean over 2 x 3 places, the others are their biases. No activation follows: -9 stays.
+    # The last layer's weight from channel 5 to class 3 is 1, all others are 0. So the logit of class 3 is its bias plus
+    # the mean of channel 5 over 2 x 3 places, and the other logits are their biases. No activation follows, so -9 stays
+    # -9.
     network = Darknet53(num_classes=4).eval()
     maps = []
     network.stage5.register_forward_hook(lambda layer, inputs, output: maps.append(output))
@@ -65,15 +69,17 @@ def test_the_logits_are_those_of_the_average_over_the_image():
 
 
 def test_a_residual_block_worked_by_hand():
-    # Two channels, 1 and -3. Every BatchNorm passes its input on. The 1 x 1 gives 2 * 1 - 1 * -3 = 5, the 3 x 3 of one
-    # pixel its middle weights times 5: -10 and 20, leaky -1 and 20. The sum: 0 and 17.
+    # One pixel with two channels, 1 and -3. A new BatchNorm in evaluation mode passes its input on. The 1 x 1
+    # convolution gives (2)(1) + (-1)(-3) = 5. The 3 x 3 multiplies 5 by its middle weights -2 and 4: -10 and 20, after
+    # the leaky ReLU -1 and 20. With the shortcut: 1 - 1 = 0 and -3 + 20 = 17.
     block = ResidualBlock(2).eval()
     block.reduce.conv.weight.data[:] = torch.tensor([2.0, -1]).view(1, 2, 1, 1)
     block.expand.conv.weight.data[:] = 0
     block.expand.conv.weight.data[:, 0, 1, 1] = torch.tensor([-2.0, 4])
     with torch.no_grad():
         assert block(torch.tensor([1.0, -3]).view(1, 2, 1, 1)).flatten().tolist() == pytest.approx([0, 17], abs=1e-3)
-        # .5 and -3: 4; -8 and 16, leaky -.8 and 16; the sum -.3 and 13. A leaky ReLU after it would make -.03 of -.3.
+        # .5 and -3: (2)(.5) + (-1)(-3) = 4; then -8 and 16, after the leaky ReLU -.8 and 16; with the shortcut -.3 and
+        # 13. A leaky ReLU after the shortcut would make -.03 of -.3.
         assert block(torch.tensor([0.5, -3]).view(1, 2, 1, 1)).flatten().tolist() == pytest.approx([-0.3, 13], abs=1e-3)
 
 
@@ -95,8 +101,8 @@ def test_the_names_of_the_stages_are_the_detectors(network):
 
 
 def test_the_authors_file(tmp_path):
-    # darknet53.weights has 166,582,560 bytes after its header. What is read from a file and written again is the same;
-    # the convolutions come in the order in which they run.
+    # darknet53.weights has 166,582,560 bytes after its header. A file that is read and written again is unchanged. The
+    # convolutions are in the order in which they run.
     with torch.device("meta"):
         assert 4 * sum(tensor.numel() for tensor in darknet_order(Darknet53())) == 166_582_560
     network, again = Darknet53(num_classes=2), Darknet53(num_classes=2)

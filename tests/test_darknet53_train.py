@@ -1,8 +1,9 @@
 """
-Darknet-53's schedule and fine-tuning by hand, a training of two steps, its backbone in YOLOv3, the sample's bar. What
-is equal in Darknet-19's files (tests/test_twins.py) is tested in tests/test_darknet19_train.py.
+Darknet-53's schedule and fine-tuning by hand, its backbone in YOLOv3, the sample's bar. tests/test_darknet19_train.py
+has the tests that the three classifiers' training scripts share.
 """
 import csv
+import runpy
 import subprocess
 import sys
 
@@ -14,26 +15,31 @@ from PIL import Image
 import yolov3.darknet53.dataset as dataset
 import yolov3.darknet53.train as train
 from shared.checkpoint import load_backbone, load_checkpoint
-from shared.paths import ROOT
+from shared.paths import ROOT, RUNS
 from yolov3.darknet53.model import Darknet53
-from yolov3.model import YOLOv3
+from yolov3.model import Backbone
 
 
-@pytest.mark.parametrize("settings, rates", [
-    # (k / 1000)^4 of .1 up to step 1000, then .1 (1 - k / 800,000)^4: at 1000 .1 (799/800)^4, in the middle .1 / 16.
-    (dict(BURN_IN=1000, MAX_STEPS=800_000, LEARNING_RATE=0.1),
+@pytest.mark.parametrize("preset, expected, rates", [
+    # .1 (k / 1000)^4 up to step 1000, and then .1 (1 - k / 800,000)^4: at step 1000 .1 (799/800)^4, in the middle
+    # .1 / 16.
+    ("darknet", ("darknet53", None, 4, 256, (128, 448)),
      [(1, 1e-13), (500, 0.1 / 16), (1000, 0.1 * (799 / 800) ** 4), (400_000, 0.1 / 16), (800_000, 0)]),
-    # .001, without a burn-in, over 100,000 steps.
-    (dict(BURN_IN=0, MAX_STEPS=100_000, LEARNING_RATE=1e-3), [(1, 1e-3 * 0.99999 ** 4), (50_000, 6.25e-5)])])
-def test_darknets_learning_rate(monkeypatch, settings, rates):
-    for name, value in {"SCHEDULE": "poly", **settings}.items():
-        monkeypatch.setattr(train, name, value)
+    # .001 (1 - k / 100,000)^4, without a burn-in.
+    ("darknet_448", ("darknet53_448", RUNS / "darknet53" / "best.pt", 8, 448, (448, 512)),
+     [(1, 1e-3 * 0.99999 ** 4), (50_000, 6.25e-5)])])
+def test_darknets_values(monkeypatch, preset, expected, rates):
+    monkeypatch.setattr(dataset, "PRESET", preset)
+    values = runpy.run_path(train.__file__)
     for step, rate in rates:
-        assert train.learning_rate(step) == pytest.approx(rate, rel=1e-9)
+        assert values["learning_rate"](step) == pytest.approx(rate, rel=1e-9)
+    assert tuple(values[name] for name in ("RUN", "START", "SUBDIVISIONS", "SIZE", "CROPS")) == expected
+    assert (values["BATCH_SIZE"], values["AUGMENT"]) == (128, True)
 
 
 def test_fine_tuning_leaves_angle_aspect_and_colours(monkeypatch, tmp_path):
-    # Of a square that is cut whole only the mirror image is left to chance; to pretrain no two pictures are alike.
+    # The whole image is cropped, so in fine-tuning only the mirror image is random. In pretraining no two pictures are
+    # equal.
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (40, 40, 3)).astype(np.uint8)
     Image.fromarray(image).save(tmp_path / "a.png")
@@ -43,26 +49,24 @@ def test_fine_tuning_leaves_angle_aspect_and_colours(monkeypatch, tmp_path):
         return {(loaded[0, seed][0] * 255).round().byte().permute(1, 2, 0).numpy().tobytes() for seed in range(20)}
 
     assert len(pictures()) == 20
-    for name, value in [("ANGLE", 0), ("ASPECT", 1), ("HUE", 0), ("SATURATION", 1), ("EXPOSURE", 1)]:
-        monkeypatch.setattr(dataset, name, value)
+    fine_tuning = {"__name__": "dataset"}
+    text = (ROOT / "yolov3/darknet53/dataset.py").read_text()
+    exec(text.replace('PRESET = "sample"', 'PRESET = "darknet_448"'), fine_tuning)
+    assert fine_tuning["TRAIN"] == ROOT / "imagenet" / "train"
+    for name in ("ANGLE", "ASPECT", "HUE", "SATURATION", "EXPOSURE"):
+        monkeypatch.setattr(dataset, name, fine_tuning[name])
     assert pictures() == {image.tobytes(), image[:, ::-1].tobytes()}
 
 
-def test_a_training_and_its_backbone_in_the_detector(monkeypatch, tmp_path):
-    # One step, then another by the same command. The weights in backbone.pt are all that YOLOv3's backbone has, and
-    # give there what best.pt gives here.
-    for name, value in [("RUNS", tmp_path), ("BATCH_SIZE", 8), ("SIZE", 32), ("NUM_WORKERS", 0), ("EVALUATED", 10)]:
+def test_backbone_fits_into_a_detector(monkeypatch, tmp_path):
+    # One step. backbone.pt holds what YOLOv3's backbone has and nothing else, and gives the same features there as
+    # best.pt here.
+    for name, value in [("RUNS", tmp_path), ("MAX_STEPS", 1), ("BATCH_SIZE", 8), ("SIZE", 32), ("OPTIMIZER", "sgd"),
+                        ("NUM_WORKERS", 0), ("MAX_TRAIN_EVALUATED", 10)]:
         monkeypatch.setattr(train, name, value)
-    for steps in (1, 2):
-        monkeypatch.setattr(train, "MAX_STEPS", steps)
-        train.main()
+    train.main()
     run = tmp_path / "darknet53"
-    assert {path.name for path in run.iterdir()} == {"last.pt", "best.pt", "backbone.pt", "log.csv", "curves.png"}
-    with open(run / "log.csv", newline="") as file:
-        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
-    assert load_checkpoint(run / "last.pt", "Darknet53")["step"] == 2
-
-    classifier, backbone, features = Darknet53(10).eval(), YOLOv3().backbone.eval(), []
+    classifier, backbone, features = Darknet53(10).eval(), Backbone().eval(), []
     classifier.load_state_dict(load_checkpoint(run / "best.pt", "Darknet53")["model"])
     load_backbone(backbone, run / "backbone.pt")
     assert set(load_checkpoint(run / "backbone.pt", "Darknet53")["model"]) == set(backbone.state_dict())

@@ -5,7 +5,8 @@ import torch.nn as nn
 
 from shared.errors import InputError
 from shared.layers import count_operations
-from yolov1.extraction.model import ConvBlock, Extraction, darknet_order, load_darknet_weights, save_darknet_weights
+from yolov1.extraction.model import ConvBlock, Extraction
+from yolov1.weights import darknet_order, load_darknet_weights, save_darknet_weights
 
 
 @pytest.fixture(scope="module")
@@ -22,20 +23,24 @@ def test_output_shapes(network, height, width):
 
 @pytest.mark.parametrize("batch_norm, parameters", [(False, 23_428_136), (True, 23_437_224)])
 def test_parameters_and_operations_are_the_published_ones(batch_norm, parameters):
-    # The second paper's 8.52 billion.
+    # YOLOv2's paper has 8.52 billion. On the device "meta" nothing is computed but shapes.
     for size, billions in [(224, 8.519), (448, 34.075)]:
-        rows = count_operations(Extraction(batch_norm=batch_norm), size, size)
+        with torch.device("meta"):
+            rows = count_operations(Extraction(batch_norm=batch_norm), size, size)
         assert sum(row[3] for row in rows) == parameters
         assert round(sum(row[4] for row in rows) / 1e9, 3) == billions
 
 
-def test_the_layers_in_the_order_of_figure_3(network):
-    # Filters and size of each convolution, "max" for a pooling, and the side of what comes out of 224 x 224.
+def test_the_layers_in_the_order_of_figure_3():
+    # For each convolution its filters and size, for each pooling "max" and its size; then the side of its output, if
+    # the input is 224 x 224.
     expected = [(64, 7, 112), ("max", 2, 56), (192, 3, 56), ("max", 2, 28), (128, 1, 28), (256, 3, 28), (256, 1, 28),
                 (512, 3, 28), ("max", 2, 14), *[(256, 1, 14), (512, 3, 14)] * 4, (512, 1, 14), (1024, 3, 14),
                 ("max", 2, 7), *[(512, 1, 7), (1024, 3, 7)] * 2, (7, 1, 7)]
+    with torch.device("meta"):
+        rows = count_operations(Extraction(7), 224, 224)
     found = [(layer.out_channels, layer.kernel_size[0], shape[2]) if isinstance(layer, nn.Conv2d) else
-             ("max", layer.kernel_size, shape[2]) for _, layer, shape, *_ in count_operations(network, 224, 224)]
+             ("max", layer.kernel_size, shape[2]) for _, layer, shape, *_ in rows]
     assert found == expected
 
 
@@ -68,12 +73,14 @@ def test_the_logits_are_the_average_of_leaky_maps(network):
 
 
 def test_a_block_worked_by_hand():
-    # Weight 2, bias 1, input 3 and -3: 7 and -5; leaky: 7 and -.5 (PyTorch's .01: -.05). With BatchNorm, no bias: 6 and
-    # -6; running mean 1, variance 4 - 1e-5, scale 3, shift .5: 3 (6 - 1) / 2 + .5 = 8, 3 (-6 - 1) / 2 + .5 = -10: -1.
+    # The weight 2 and the bias 1 turn the inputs 3 and -3 into 7 and -5. The leaky ReLU leaves 7 and makes -.5 of -5;
+    # with PyTorch's default slope .01 it would be -.05.
     x = torch.tensor([3.0, -3.0]).view(1, 1, 1, 2)
     block = ConvBlock(1, 1, 1)
     block.load_state_dict({"conv.weight": torch.full((1, 1, 1, 1), 2.0), "conv.bias": torch.tensor([1.0])})
     assert block(x).flatten().tolist() == pytest.approx([7, -0.5])
+    # With BatchNorm there is no bias: 6 and -6. Running mean 1, running variance 4 - 1e-5 (4 with eps, so the deviation
+    # is 2), scale 3, shift .5: 3 (6 - 1) / 2 + .5 = 8 and 3 (-6 - 1) / 2 + .5 = -10, after the leaky ReLU 8 and -1.
     block = ConvBlock(1, 1, 1, batch_norm=True).eval()
     block.load_state_dict({"conv.weight": torch.full((1, 1, 1, 1), 2.0), "bn.running_mean": torch.tensor([1.0]),
                            "bn.running_var": torch.tensor([4 - 1e-5]), "bn.weight": torch.tensor([3.0]),
@@ -82,7 +89,8 @@ def test_a_block_worked_by_hand():
 
 
 def test_initialisation_is_darknets(network):
-    # A 3 x 3 of 512 channels has a fan-in of 4608: deviation sqrt(2 / 4608) = .0208; the 7 x 7 of 3 one of 147.
+    # A 3 x 3 convolution of 512 channels has a fan-in of 9 * 512 = 4608, so a deviation of sqrt(2 / 4608). The fan-in
+    # of the first layer, a 7 x 7 of 3 channels, is 49 * 3 = 147.
     assert network.stage5[2].conv.weight.std().item() == pytest.approx((2 / 4608) ** 0.5, rel=0.02)
     assert network.stage1[0].conv.weight.std().item() == pytest.approx((2 / 147) ** 0.5, rel=0.03)
     assert sum(layer.bias.abs().sum() for layer in network.modules() if isinstance(layer, nn.Conv2d)) == 0
@@ -98,7 +106,7 @@ def test_the_names_of_the_stages_are_the_detectors(network):
 
 
 def write_file_with_batchnorm(path):
-    """Extraction with BatchNorm that is not the identity, and its .weights file."""
+    """Writes the .weights file of a network whose BatchNorm is not the identity. Returns the network."""
     torch.manual_seed(1)
     network = Extraction(num_classes=2, batch_norm=True).eval()
     for layer in network.modules():
@@ -110,7 +118,8 @@ def write_file_with_batchnorm(path):
 
 
 def test_the_authors_file(tmp_path):
-    # extraction.weights has 93,821,600 bytes after its header. What is read and written again is the same.
+    # extraction.weights has 93,821,600 bytes after its header. A file that is read and written again is unchanged. The
+    # convolutions are in the order in which they run.
     with torch.device("meta"):
         assert 4 * sum(tensor.numel() for tensor in darknet_order(Extraction(batch_norm=True))) == 93_821_600
     network, again = write_file_with_batchnorm(tmp_path / "a.weights"), Extraction(num_classes=2, batch_norm=True)
@@ -128,7 +137,7 @@ def test_batchnorm_is_folded_into_the_papers_network(tmp_path):
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(paper(images), network(images), rtol=1e-4)
-    # Without BatchNorm on both sides the numbers are copied as they are.
+    # Where neither the file nor the network has BatchNorm, the numbers are copied as they are.
     save_darknet_weights(paper, tmp_path / "b.weights")
     again = Extraction(2, batch_norm=False)
     load_darknet_weights(again, tmp_path / "b.weights")

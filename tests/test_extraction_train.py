@@ -1,8 +1,9 @@
 """
-Extraction's schedule and cuts by hand, a training of two steps, its backbone, the sample's bar. What is equal in
-Darknet-19's files (tests/test_twins.py) is tested in tests/test_darknet19_train.py.
+Extraction's schedule and crops by hand, its backbone in YOLOv1, BATCH_NORM, the sample's bar.
+tests/test_darknet19_train.py has the tests that the three classifiers' training scripts share.
 """
 import csv
+import runpy
 import subprocess
 import sys
 
@@ -11,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+import yolov1.extraction.dataset as dataset
+import yolov1.extraction.model as model
 import yolov1.extraction.train as train
-import yolov1.train as detector_train
-from shared.checkpoint import load_backbone, load_checkpoint, save_checkpoint
+from shared.checkpoint import load_backbone, load_checkpoint
 from shared.errors import InputError
 from shared.paths import ROOT
 from yolov1.extraction.dataset import ClassificationDataset, random_crop
@@ -21,19 +23,28 @@ from yolov1.extraction.model import Extraction
 from yolov1.model import Backbone
 
 
-def test_darknets_learning_rate(monkeypatch):
-    # .1 (1 - k / 1,600,000)^4 from the first step on.
-    for name, value in [("SCHEDULE", "poly"), ("BURN_IN", 0), ("MAX_STEPS", 1_600_000), ("LEARNING_RATE", 0.1)]:
-        monkeypatch.setattr(train, name, value)
-    for step, rate in [(1, 0.1 * (1 - 1 / 1_600_000) ** 4), (800_000, 0.1 / 16), (1_200_000, 0.1 / 256),
-                       (1_600_000, 0)]:
-        assert train.learning_rate(step) == pytest.approx(rate, rel=1e-9)
+@pytest.mark.parametrize("batch_norm, rates", [
+    # With BatchNorm the learning rate of step k is .1 (1 - k / 1,600,000)^4 from the first step on, so .1 / 16 in the
+    # middle; without it .5 (1 - k / 500,000)^6, so .5 / 64 in the middle.
+    (True, [(1, 0.1 * (1 - 1 / 1_600_000) ** 4), (800_000, 0.1 / 16), (1_200_000, 0.1 / 256), (1_600_000, 0)]),
+    (False, [(1, 0.5 * (1 - 1 / 500_000) ** 6), (250_000, 0.5 / 64), (500_000, 0)])])
+def test_darknets_values(monkeypatch, batch_norm, rates):
+    monkeypatch.setattr(dataset, "PRESET", "darknet")
+    monkeypatch.setattr(model, "BATCH_NORM", batch_norm)
+    values = runpy.run_path(train.__file__)
+    for step, rate in rates:
+        assert values["learning_rate"](step) == pytest.approx(rate, rel=1e-9)
+    assert (values["BATCH_SIZE"], values["SUBDIVISIONS"]) == (128, 4)
+    assert (values["SIZE"], values["CROPS"], values["AUGMENT"]) == (224, (224, 320), True)
 
 
 # ---- augmentation
 
 class Fixed:
-    """Stands for a random generator: the length, and how far from low to high, for x and then y."""
+    """
+    Stands for a random generator. integers returns the length; uniform(low, high) returns low + f (high - low) for the
+    next f of the fractions, which are for x and then for y.
+    """
 
     def __init__(self, length, *fractions):
         self.length, self.fractions = length, list(fractions)
@@ -46,15 +57,16 @@ class Fixed:
         return self.length
 
 
-def test_a_cut_by_hand():
-    # 40 wide, 20 high: red is 4 times the column, green 8 times the row. The 10 x 10 in the middle: columns 15 to 24,
-    # rows 5 to 14; then the right edge and the top.
+def test_a_crop_by_hand():
+    # The picture is 40 wide and 20 high. Red is 4 times the column, green 8 times the row. The 10 x 10 pixels in the
+    # middle are columns 15 to 24 and rows 5 to 14. The second crop meets the right edge and the top.
     columns, rows = np.meshgrid(np.arange(40), np.arange(20))
     picture = np.stack([columns * 4, rows * 8, np.full_like(rows, 255)], 2).astype(np.uint8)
     assert (random_crop(picture, 10, (20, 40), Fixed(20, 0.5, 0.5)) == picture[5:15, 15:25]).all()
     assert (random_crop(picture, 10, (20, 40), Fixed(20, 1, 0)) == picture[0:10, 30:40]).all()
-    # The short side from 20 to 40: two pixels of the cut to one of the image. Column 0 lies at 20 - 5 / 2 = 17.5, value
-    # 70; then 18: 72 ...
+    # The short side grows from 20 to 40, so two pixels of the crop are one of the image. Column 0 of the crop is column
+    # 20 - 5 / 2 = 17.5 of the image, where red is 70; the next is column 18, where it is 72. Row 0 is row
+    # 10 - 5 / 2 = 7.5, where green is 60.
     out = random_crop(picture, 10, (20, 40), Fixed(40, 0.5, 0.5))
     assert out[3, :, 0].tolist() == [70, 72, 74, 76, 78, 80, 82, 84, 86, 88]
     assert out[:, 3, 1].tolist() == [60, 64, 68, 72, 76, 80, 84, 88, 92, 96]
@@ -72,29 +84,22 @@ def test_half_of_the_images_are_mirrored_and_their_colours_stay(tmp_path):
     assert (middle * 255).round().byte().permute(1, 2, 0).numpy().tobytes() == image.tobytes()
 
 
-# ---- whole trainings of a few steps
+# ---- the network itself
 
 @pytest.fixture
-def here(monkeypatch, tmp_path):
-    """The constants of a short training in this process."""
-    for name, value in [("RUNS", tmp_path), ("BATCH_SIZE", 8), ("SIZE", 32), ("CROPS", (32, 48)), ("AUGMENT", True),
-                        ("NUM_WORKERS", 0), ("EVALUATED", 10)]:
+def short(monkeypatch, tmp_path):
+    """Constants of a short training in this process."""
+    for name, value in [("RUNS", tmp_path), ("MAX_STEPS", 1), ("BATCH_SIZE", 8), ("SIZE", 32), ("OPTIMIZER", "sgd"),
+                        ("NUM_WORKERS", 0), ("MAX_TRAIN_EVALUATED", 10)]:
         monkeypatch.setattr(train, name, value)
     return monkeypatch
 
 
-def test_a_training_and_its_backbone_in_the_detector(here, tmp_path):
-    # One step, then another by the same command. The weights in backbone.pt are all that YOLOv1's backbone has, and
-    # give there what best.pt gives here.
-    for steps in (1, 2):
-        here.setattr(train, "MAX_STEPS", steps)
-        train.main()
+def test_backbone_fits_into_a_detector(short, tmp_path):
+    # One step. backbone.pt holds what YOLOv1's backbone has and nothing else, and gives the same features there as
+    # best.pt here.
+    train.main()
     run = tmp_path / "extraction"
-    assert {path.name for path in run.iterdir()} == {"last.pt", "best.pt", "backbone.pt", "log.csv", "curves.png"}
-    with open(run / "log.csv", newline="") as file:
-        assert [row["step"] for row in csv.DictReader(file)] == ["1", "2"]
-    assert load_checkpoint(run / "last.pt", "Extraction")["step"] == 2
-
     classifier, backbone, features = Extraction(10).eval(), Backbone().eval(), []
     classifier.load_state_dict(load_checkpoint(run / "best.pt", "Extraction")["model"])
     load_backbone(backbone, run / "backbone.pt")
@@ -104,21 +109,25 @@ def test_a_training_and_its_backbone_in_the_detector(here, tmp_path):
     with torch.no_grad():
         classifier(image)
         assert features[0].equal(backbone(image)) and features[0].std() > 0
+    # A detector with BatchNorm refuses it and changes nothing.
+    with pytest.raises(InputError, match="backbone.pt: not weights of this backbone: stage1.0.bn.weight .* is missing"):
+        load_backbone(Backbone(batch_norm=True), run / "backbone.pt")
 
 
-def test_another_batch_norm_is_refused(here, tmp_path):
-    # By the training that goes on and by the detector's, in one line that names the constant.
-    here.setattr(train, "MAX_STEPS", 1)
-    train.main()
+def test_another_batch_norm_is_refused(short, tmp_path):
+    # last.pt of a training with BatchNorm.
     last = tmp_path / "extraction" / "last.pt"
-    save_checkpoint(last, {**load_checkpoint(last, "Extraction"), "batch_norm": True})
-    here.setattr(train, "MAX_STEPS", 2)
+    short.setattr(train, "Extraction", lambda classes: torch.nn.Sequential(torch.nn.Conv2d(3, 10, 1),
+                                                                           torch.nn.AdaptiveAvgPool2d(1),
+                                                                           torch.nn.Flatten()))
+    short.setattr(train, "BATCH_NORM", True)
+    train.main()
+    before = last.stat().st_mtime_ns
+    short.setattr(train, "BATCH_NORM", False)
+    short.setattr(train, "MAX_STEPS", 2)
     with pytest.raises(InputError, match="last.pt: was trained with another BATCH_NORM"):
         train.main()
-    for name, value in [("RUNS", tmp_path), ("BACKBONE", tmp_path / "extraction/backbone.pt"), ("BATCH_NORM", True)]:
-        here.setattr(detector_train, name, value)
-    with pytest.raises(InputError, match="backbone.pt: .* stage1.0.bn.weight .* is missing; .* BATCH_NORM than True"):
-        detector_train.main()
+    assert last.stat().st_mtime_ns == before
 
 
 @pytest.mark.slow

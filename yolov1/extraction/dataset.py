@@ -1,46 +1,54 @@
 """
-ImageNet for Extraction: where it lies, its augmentation, and the crop that is evaluated.
+ImageNet for Extraction: the data set, its augmentation, and the crop that is evaluated.
 
-Paper   "You Only Look Once", section 2.2, says no more on it than "224 x 224" and "single crop".
-Source  The numbers stand in [darknet]: cfg/extraction.cfg and, where it is silent, src/parser.c; their meaning in
+Paper   "You Only Look Once", section 2.2. It says only "224 x 224" and "single crop".
+Source  The values are Darknet's: cfg/extraction.cfg, and src/parser.c where that is silent. Their meaning is in
         src/image.c (random_augment_args, rotate_crop_image, center_crop_image) and src/data.c (load_data_augment) of
         pjreddie/darknet at f6afaab.
 
-Training    The short side to a random length, then a square cut out at a random place, and a mirror image half of the
-            time. Pixels are 0..1: no mean is subtracted.
-Evaluation  The square in the middle, scaled to the input.
+Training    Scale the short side of the image to a random length, and cut out a square at a random place. Mirror it half
+            of the time.
+Evaluation  The square in the middle of the image, scaled to the input size.
 
-    python yolov1/extraction/dataset.py     writes runs/extraction/augmented.png: images as training would show them
+Pixels are 0..1, and no mean is subtracted [darknet].
 
-What changed from yolov1/dataset.py: one label for an image, and a cut out of it; no colours.
+    python yolov1/extraction/dataset.py     writes runs/extraction/augmented.png: images as "darknet" augments them
+
+What changed from yolov1/dataset.py: an image has one label instead of boxes, a square is cut out of it, and the colours
+stay as they are.
 """
-import sys
-from pathlib import Path
-
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shared.draw import draw_boxes, write_sheet
-from shared.errors import InputError
+from shared.draw import draw_targets, write_sheet
+from shared.errors import run
 from shared.imagenet import list_classes, read_names, read_split
 from shared.images import read_image
-from shared.paths import RUNS, SAMPLES
+from shared.paths import ROOT, RUNS, SAMPLES
 
-IMAGENET = Path(SAMPLES, "imagenet")      # or Path("where/your/ImageNet/lies")
-TRAIN = IMAGENET / "train"                # a folder for each class; shared/imagenet.py says how to sort val
-VAL = IMAGENET / "val"
-NAMES = IMAGENET / "LOC_synset_mapping.txt"   # for pictures; it may be missing
+PRESET = "sample"  # chooses the data here and all values of a training in train.py:
+#                    "sample"       80 drawn images, learned in one to two minutes on 2 CPU cores
+#                    "darknet"      ImageNet, with the authors' values
+
+if PRESET == "sample":
+    IMAGENET = SAMPLES / "imagenet"
+elif PRESET == "darknet":
+    IMAGENET = ROOT / "imagenet"
+TRAIN = IMAGENET / "train"                     # one folder for each class
+VAL = IMAGENET / "val"                         # the same; shared/imagenet.py sorts it into such folders
+NAMES = IMAGENET / "LOC_synset_mapping.txt"    # readable class names for augmented.png; the file may be missing
 
 
 class ClassificationDataset(torch.utils.data.Dataset):
     """
-    Without augmentation, dataset[i] is the middle of image i at the given size. With it, dataset[i, seed] is a random
-    cut of image i, whose short side is first scaled to a length between the two crops. All that is random about it
-    follows from the seed, one or more numbers: workers and epochs differ, a run can be repeated.
+    dataset[i]        the square in the middle of image i, scaled to size x size
+    dataset[i, seed]  with augment, a random crop of image i. The seed, one or more numbers, decides everything that is
+                      random, so that a training can be repeated.
 
     images   a list of (path, label)
+    crops    the smallest and the largest length that the short side of an image gets before the random crop, in pixels
     returns  image (3, size, size) float 0..1, label
     """
 
@@ -65,24 +73,27 @@ class ClassificationDataset(torch.utils.data.Dataset):
 
 def random_crop(image, size, crops, rng):
     """
-    image (h, w, 3) uint8 -> (size, size, 3) uint8: [darknet] random_augment_args and rotate_crop_image.
+    Scales the image so that its short side gets a random length between the two crops, and cuts out a square of
+    size x size at a random place ([darknet] random_augment_args, rotate_crop_image).
 
-    The image becomes w scale wide and h scale high; the square's middle is moved away from its middle, at most until an
-    edge of it meets one of the image.
+    image (h, w, 3) uint8 -> (size, size, 3) uint8
     """
     h, w = image.shape[:2]
     scale = rng.integers(crops[0], crops[1] + 1) / min(h, w)
-    dx = rng.uniform(-1, 1) * (w * scale - size) / 2                    # of the square's middle, in its pixels
+    # The square moves away from the image's centre, at most until an edge of one meets an edge of the other.
+    dx = rng.uniform(-1, 1) * (w * scale - size) / 2
     dy = rng.uniform(-1, 1) * (h * scale - size) / 2
-    left, top = w / 2 + (dx - size / 2) / scale, h / 2 + (dy - size / 2) / scale        # in the image's pixels
-    matrix = np.array([[1 / scale, 0, left], [0, 1 / scale, top]])                      # to the image's pixels
+    # A pixel (x, y) of the square is the point matrix (x, y, 1) of the image.
+    left, top = w / 2 + (dx - size / 2) / scale, h / 2 + (dy - size / 2) / scale
+    matrix = np.array([[1 / scale, 0, left],
+                       [0, 1 / scale, top]])                            # (2, 3)
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def centre_crop(image, size):
     """
-    The square in the middle ([darknet] center_crop_image). Corners stay on corners, nothing is smoothed before it
-    shrinks.
+    The square in the middle of the image, scaled to size x size ([darknet] center_crop_image). The interpolation is
+    bilinear, with aligned corners and without antialiasing ([darknet] resize_image).
 
     image (h, w, 3) uint8 -> (3, size, size) float 0..1
     """
@@ -97,18 +108,13 @@ def centre_crop(image, size):
 def main():
     classes = list_classes(TRAIN)
     names = read_names(NAMES, classes)
-    images = read_split(TRAIN, classes)
-    dataset = ClassificationDataset(images, 224, crops=(224, 320), augment=True)
+    dataset = ClassificationDataset(read_split(TRAIN, classes), 224, crops=(224, 320), augment=True)
     pictures = []
-    for seed in range(24):
-        image, label = dataset[seed * len(dataset) // 24, seed]
-        picture = (image * 255).byte().permute(1, 2, 0).numpy()
-        pictures.append(draw_boxes(picture, [(label, 1, 0, 0, 224, 224)], names))
+    for n in range(24):
+        image, label = dataset[n * len(dataset) // 24, n]                    # images of all classes
+        pictures.append(draw_targets(image, torch.tensor([[label, 0.5, 0.5, 1, 1]]), names))
     write_sheet(RUNS / "extraction" / "augmented.png", pictures, columns=6, cell=228)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

@@ -1,82 +1,84 @@
 """
-Trains Extraction to classify ImageNet: the weights with which YOLOv1's backbone begins.
+Trains Extraction to classify ImageNet. Its weights are the ones with which YOLOv1's backbone begins.
 
-Paper   "You Only Look Once", section 2.2: at 224 x 224, for about a week, to a top-5 accuracy of 88 %.
-Source  Where the paper is silent, [darknet]: cfg/extraction.cfg, examples/classifier.c, src/network.c
-        (get_current_rate), src/blas.c (softmax_x_ent_cpu) of pjreddie/darknet at f6afaab.
+Paper   "You Only Look Once", section 2.2: trained at 224 x 224 for about a week, to a top-5 accuracy of 88 %.
+Source  The values are Darknet's: cfg/extraction.cfg, examples/classifier.c, src/network.c (get_current_rate)
+        and src/blas.c (softmax_x_ent_cpu) of pjreddie/darknet at f6afaab.
 
-    python yolov1/extraction/train.py                          one GPU if there is one, the CPU otherwise
-    torchrun --nproc-per-node=4 yolov1/extraction/train.py     four GPUs of one machine, one process each
-    torchrun --nnodes=2 --nproc-per-node=4 --rdzv-backend=c10d --rdzv-endpoint=FIRST:29500 yolov1/extraction/train.py
-                                                               the same line on each of two machines, FIRST being the
-                                                               name of one; data and runs/ on a disk that both see
+    python yolov1/extraction/train.py                          on one GPU, or on the CPU if there is none
+    torchrun --nproc-per-node=4 yolov1/extraction/train.py     on four GPUs of one machine, with one process for each
 
-As committed the constants train the whole network on the sample's 80 drawings, on a CPU, in one to two minutes. For
-ImageNet set IMAGENET in yolov1/extraction/dataset.py and, here, the value at the right of each constant. They are those
-of cfg/extraction.cfg, which has BatchNorm: set BATCH_NORM in yolov1/extraction/model.py. The sample's run has none, as
-the paper; an early cfg without it (at 42ba5d4) has LEARNING_RATE .5, POWER 6 and MAX_STEPS 500,000.
+PRESET in yolov1/extraction/dataset.py chooses the data and, here, the values that belong to it. "sample", as
+committed, trains the whole network on 80 drawn images in one to two minutes on 2 CPU cores. "darknet" trains on
+ImageNet with the authors' values, which depend on BATCH_NORM in model.py.
 
-Writes runs/<RUN>/: log.csv (each step's loss, each evaluation's top-1 and top-5), curves.png, last.pt (to go on from:
-the same command does), best.pt (the highest top-1 on VAL) and backbone.pt: best.pt without the layer that names the
-classes, which yolov1/train.py takes as BACKBONE if BATCH_NORM in yolov1/model.py is the same.
+Writes to runs/<RUN>/: log.csv (each step's loss, each evaluation's top-1 and top-5 accuracy), curves.png, last.pt,
+best.pt (the highest top-1 accuracy on VAL) and backbone.pt: best.pt without the layer that names the classes, for
+BACKBONE in yolov1/train.py. The same command continues from last.pt. To start a new training, give RUN a new name.
 
-The loss is the softmax cross-entropy, its mean over the images. Darknet adds up the images' gradients and divides the
-step by their number, which is the same.
-
-Several GPUs are one process each, under DistributedDataParallel. nn.DataParallel is one process for all of them: its
-threads wait for one Python interpreter, the weights are copied to every GPU at every step, the first GPU gathers all
-outputs, and it ends at the edge of one machine. BatchNorm takes its averages over each process's part of the batch, as
-Darknet does.
-
-What changed from earlier classifiers: nothing that the paper tells; GoogLeNet's accuracy is comparable (section 2.2).
+What changed from earlier classifiers: the paper names no difference in the training. It compares the accuracy with
+GoogLeNet's (section 2.2).
 """
-import csv
 import math
-import os
-import sys
-import zlib
-from datetime import timedelta
 
 import numpy as np
 import torch
-import torch.distributed as dist
-import torch.nn as nn
 import torch.nn.functional as F
+from torch.utils.data import DataLoader, default_collate
 from tqdm import tqdm
 
-from shared.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from shared.batches import load_batches, shuffled_batches
+from shared.checkpoint import fingerprint, load_checkpoint, load_weights, resume, save_best, save_checkpoint
 from shared.draw import write_training_curves
-from shared.errors import InputError
+from shared.errors import InputError, check_choice, run
 from shared.imagenet import list_classes, read_split
-from shared.paths import RUNS, atomic_write
-from yolov1.extraction.dataset import TRAIN, VAL, ClassificationDataset
+from shared.layers import set_batchnorm_momentum
+from shared.log import append_row, start_log
+from shared.paths import RUNS
+from shared.processes import average, has_bfloat16, share_gradients, start_processes
+from yolov1.extraction.dataset import PRESET, TRAIN, VAL, ClassificationDataset
 from yolov1.extraction.model import BATCH_NORM, Extraction
 
-# The sample's values        the authors'
-RUN = "extraction"           # the folder in runs/; a new name begins a new training
-START = None                 # or a best.pt: the weights to begin with
-MAX_STEPS = 200              # [darknet] 1,600,000 (160 epochs)
-BATCH_SIZE = 16              # [darknet] 128: images per optimizer step, over all GPUs
-SUBDIVISIONS = 1             # [darknet] 4: the parts in which a batch goes through the network, for memory
-SIZE = 64                    # paper 224
-CROPS = (64, 92)             # [darknet] (224, 320): the short side, least and most, before the cut
-AUGMENT = False              # [darknet] True; ours: 200 steps suffice for 80 images, not for all their variations
-OPTIMIZER = "adam"           # [darknet] "sgd"; ours: SGD at the authors' rate needs thousands of steps
-LEARNING_RATE = 7e-5         # [darknet] .1; ours: without BatchNorm 2e-4 still guesses after 100 steps
-BURN_IN = 10                 # [darknet] 0 steps
-SCHEDULE = "cosine"          # [darknet] "poly"; ours: of a short run poly would leave too little
-POWER = 4                    # [darknet] of the polynomial (1 - step / MAX_STEPS)^POWER
-BATCHNORM_MOMENTUM = 0.1     # [darknet] .01; ours: .01 leaves the running averages unfinished after 200 steps
-MOMENTUM = 0.9               # [darknet] SGD's
-WEIGHT_DECAY = 5e-4          # [darknet] on the weights of convolutions only
-ADAM_BETAS = (0.9, 0.95)     # ours, as in the detectors
+# What to train
+RUN = "extraction"         # the folder in runs/
+START = None               # or the best.pt of another training on the same classes, to continue from
 SEED = 0
 
-EVALUATE_EVERY = 5           # epochs; 1 for ImageNet
-CHECKPOINT_EVERY = 5         # epochs; 1 for ImageNet
-EVALUATED = 10_000           # at most this many images of TRAIN are evaluated, of all classes; of VAL all
+# How to train it
+if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosine instead of SGD and a polynomial
+    MAX_STEPS = 200
+    BATCH_SIZE = 16            # images per step, over all GPUs
+    SUBDIVISIONS = 1           # the batch goes through the network in so many parts, to save memory
+    SIZE = 64                  # of the input, in pixels
+    CROPS = (64, 92)           # the short side of an image, least and most, before a square of SIZE x SIZE is cut out
+    AUGMENT = False            # 200 steps suffice to memorise 80 images, but not all their variations
+    OPTIMIZER = "adam"
+    LEARNING_RATE = 7e-5       # at 2e-4 the network, which has no BatchNorm, still guesses after 100 steps
+    BURN_IN = 10               # steps in which the learning rate rises
+    SCHEDULE = "cosine"        # or "poly", which is LEARNING_RATE (1 - step / MAX_STEPS)^POWER
+    POWER = 4
+    BATCHNORM_MOMENTUM = 0.1   # with BATCH_NORM, .01 would leave the running averages unfinished after 200 steps
+    EVALUATE_EVERY = CHECKPOINT_EVERY = 25     # steps
+elif PRESET == "darknet":
+    MAX_STEPS, LEARNING_RATE, POWER = 1_600_000, 0.1, 4      # 160 epochs
+    if not BATCH_NORM:                                       # an early cfg/extraction.cfg, at 42ba5d4, has none
+        MAX_STEPS, LEARNING_RATE, POWER = 500_000, 0.5, 6
+    BATCH_SIZE = 128
+    SUBDIVISIONS = 4
+    SIZE = 224                                 # [paper]
+    CROPS = (224, 320)
+    AUGMENT = True
+    OPTIMIZER = "sgd"
+    BURN_IN = 0
+    SCHEDULE = "poly"
+    BATCHNORM_MOMENTUM = 0.01
+    EVALUATE_EVERY = CHECKPOINT_EVERY = 10_000    # ours: about an epoch
+MOMENTUM = 0.9                 # of SGD [darknet]
+WEIGHT_DECAY = 5e-4            # of the convolutions' weights only [darknet]
+ADAM_BETAS = (0.9, 0.95)       # as in yolov1/train.py
+NUM_WORKERS = 2                # processes that load images, for each GPU; ImageNet needs 8 or more
+MAX_TRAIN_EVALUATED = 10_000   # evaluate at most this many images of TRAIN; of VAL all are evaluated
 EVALUATION_BATCH = 40
-NUM_WORKERS = 2              # processes that load images, for each GPU; 8 or more for ImageNet
 
 TERMS = ["loss"]
 MEASURES = ["top-1 train", "top-5 train", "top-1 val", "top-5 val"]
@@ -84,7 +86,7 @@ COLUMNS = ["step", "epoch", "learning rate", *TERMS, *MEASURES]
 
 
 def learning_rate(step):
-    """The rate of the step-th optimizer step, counted from 1 ([darknet] get_current_rate)."""
+    """The learning rate of a step, counted from 1 ([darknet] get_current_rate)."""
     if step < BURN_IN:
         return LEARNING_RATE * (step / BURN_IN) ** 4
     if SCHEDULE == "cosine":
@@ -92,192 +94,121 @@ def learning_rate(step):
     return LEARNING_RATE * (1 - step / MAX_STEPS) ** POWER
 
 
-def batches(count, first_step, rank, ranks):
-    """
-    What this process loads, from first_step on: for each subdivision of each step a list of (index, seed), as
-    ClassificationDataset takes them. The images, numbered through all epochs, depend on SEED alone, not on when the
-    training was interrupted or how many processes share it.
-    """
-    share, epoch = BATCH_SIZE // (SUBDIVISIONS * ranks), None
-    for step in range(first_step, MAX_STEPS + 1):
-        for subdivision in range(SUBDIVISIONS):
-            start = (step - 1) * BATCH_SIZE + (subdivision * ranks + rank) * share
-            batch = []
-            for n in range(start, start + share):
-                if n // count != epoch:
-                    epoch = n // count
-                    order = np.random.default_rng((SEED, epoch)).permutation(count)
-                batch.append((order[n % count], (SEED, n)))
-            yield batch
-
-
-def check_constants(ranks):
-    """Raises InputError for what would fail, or mean something else, only later."""
-    for name, value, known in [("OPTIMIZER", OPTIMIZER, ("adam", "sgd")), ("SCHEDULE", SCHEDULE, ("cosine", "poly"))]:
-        if value not in known:
-            raise InputError(f"yolov1/extraction/train.py: {name} {value!r} is none of {known}")
-    if BATCH_SIZE % (SUBDIVISIONS * ranks):
-        raise InputError(f"yolov1/extraction/train.py: BATCH_SIZE {BATCH_SIZE} cannot be divided by "
-                         f"SUBDIVISIONS {SUBDIVISIONS} x {ranks} processes")
+def check_constants():
+    """Raises InputError for values that would fail, or be misunderstood, only later."""
+    check_choice("yolov1/extraction/train.py", "OPTIMIZER", OPTIMIZER, ("adam", "sgd"))
+    check_choice("yolov1/extraction/train.py", "SCHEDULE", SCHEDULE, ("cosine", "poly"))
 
 
 def make_optimizer(network):
-    weights = [p for p in network.parameters() if p.ndim > 1]                # of convolutions
-    others = [p for p in network.parameters() if p.ndim == 1]                # BatchNorm's, and the last layer's biases
+    """Only the weights of convolutions decay, not the biases and not BatchNorm's parameters [darknet]."""
+    weights = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim == 1]
     groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0}]
     if OPTIMIZER == "adam":
         return torch.optim.Adam(groups, lr=LEARNING_RATE, betas=ADAM_BETAS, fused=True)
     return torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
 
 
-def correct(logits, labels):
-    """logits (B, C), labels (B,) -> how many images have their class first, how many among the first five"""
-    found = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]          # (B, 5), best first
-    return found[:, 0].sum().item(), found.any(1).sum().item()
+def load_start(network, classes):
+    """Copies the weights of START into a new network. Raises InputError if they belong to other classes."""
+    state = load_checkpoint(START, "Extraction")
+    if state["classes"] != classes:
+        raise InputError(f"{START}: was trained on other classes than those in {TRAIN}")
+    load_weights(network, state["model"], START)
+
+
+def count_correct(logits, labels):
+    """logits (B, C), labels (B,) -> for how many images the class has the highest logit, and one of the highest five"""
+    best = logits.topk(min(5, logits.shape[1]), dim=1).indices               # (B, 5)  the highest first
+    right = best == labels[:, None]                                          # (B, 5)
+    return right[:, 0].sum().item(), right.any(1).sum().item()
 
 
 @torch.inference_mode()
-def evaluate(network, splits, device):
-    """How often an image's class is the network's first, or among its first five; -> {name of MEASURES: value}"""
+def measure(network, train, val, device):
+    """The top-1 and top-5 accuracies on two lists of (path, label), which log.csv gets: {name of MEASURES: value}"""
     measured = {}
     network.eval()
-    for name, images in splits.items():
-        loader = torch.utils.data.DataLoader(ClassificationDataset(images, SIZE), EVALUATION_BATCH,
-                                             num_workers=NUM_WORKERS)
-        counts = np.zeros(2)
+    for name, images in ("train", train), ("val", val):
+        loader = DataLoader(ClassificationDataset(images, SIZE), EVALUATION_BATCH, num_workers=NUM_WORKERS)
+        correct = np.zeros(2)
         for pixels, labels in tqdm(loader, desc=f"evaluating {name}", leave=False):
-            counts += correct(network(pixels.to(device, memory_format=torch.channels_last)), labels.to(device))
-        measured[f"top-1 {name}"], measured[f"top-5 {name}"] = (counts / len(images)).tolist()
+            logits = network(pixels.to(device, memory_format=torch.channels_last))           # (B, C)
+            correct += count_correct(logits, labels.to(device))
+        measured[f"top-1 {name}"], measured[f"top-5 {name}"] = (correct / len(images)).tolist()
     return measured
 
 
 def main():
-    # One process per GPU when torchrun starts them; otherwise this one.
-    rank, ranks, local_rank = (int(os.environ.get(name, default)) for name, default in
-                               [("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)])
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local_rank) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(device)
-    if ranks > 1:
-        dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None,
-                                timeout=timedelta(hours=3))                  # the others wait while the first evaluates
-    check_constants(ranks)
+    rank, ranks, device = start_processes()
+    check_constants()
+    folder = RUNS / RUN
 
-    # The data.
+    # The data
     classes = list_classes(TRAIN)
     train, val = read_split(TRAIN, classes), read_split(VAL, classes)
-    splits = {"train": train[::math.ceil(len(train) / EVALUATED)], "val": val}
+    some_of_train = train[::math.ceil(len(train) / MAX_TRAIN_EVALUATED)]     # of all classes
+    dataset = ClassificationDataset(train, SIZE, CROPS, AUGMENT)
 
-    # The network, from the beginning or from where it was.
+    # The network, with random weights, those of START, or those of an interrupted training
     torch.manual_seed(SEED)
     network = Extraction(len(classes))
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = BATCHNORM_MOMENTUM
-    folder = RUNS / RUN
-    last, best, log = folder / "last.pt", folder / "best.pt", folder / "log.csv"
-    done, best_top1 = 0, -1.0
-    fixed = {"classes": classes, "optimizer_name": OPTIMIZER, "batch_norm": BATCH_NORM,     # what a run may not change
-             "train": [len(train), zlib.crc32(" ".join(os.path.basename(path) for path, _ in train).encode())]}
-    if last.exists():
-        state = load_checkpoint(last, "Extraction")
-        for key, constant in [("classes", "TRAIN"), ("train", "TRAIN"),
-                              ("optimizer_name", "OPTIMIZER"), ("batch_norm", "BATCH_NORM")]:
-            if state[key] != fixed[key]:
-                raise InputError(f"{last}: was trained with another {constant}; put it back, or give RUN in "
-                                 "yolov1/extraction/train.py a new name")
-        done, best_top1 = state["step"], state["best_top1"]
-        if done >= MAX_STEPS:
-            if rank == 0:
-                print(f"{last} has done its {done} steps. For more raise MAX_STEPS in yolov1/extraction/train.py (the "
-                      "rate then starts again higher), for another training give RUN a new name.")
-            if ranks > 1:
-                dist.destroy_process_group()
-            return
-    elif START:
-        state = load_checkpoint(START, "Extraction")
-        if state["classes"] != classes:
-            raise InputError(f"{START}: was trained on other classes than those in {TRAIN}")
-    if last.exists() or START:
-        load_weights(network, state["model"], last if last.exists() else START)
+    set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
+    if START and not (folder / "last.pt").exists():
+        load_start(network, classes)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
-    if done:
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
-    if rank == 0:
-        rows = csv.DictReader(log.read_text().splitlines() if done and log.exists() else [])
-        with atomic_write(log) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(row for row in rows if int(row["step"]) <= done)                # not beyond the checkpoint
-        file = open(log, "a", newline="")
-        writer = csv.DictWriter(file, COLUMNS)
-    bf16 = cuda and torch.cuda.is_bf16_supported(including_emulation=False)
-    model = nn.parallel.DistributedDataParallel(network, [device] if cuda else None) if ranks > 1 else network
+    fixed = {"network": "Extraction", "train": fingerprint(path for path, _ in train), "classes": classes,
+             "optimizer": OPTIMIZER, "batch_norm": BATCH_NORM}
+    done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov1/extraction/train.py")
+    model = share_gradients(network, device, ranks)
 
-    loader = iter(torch.utils.data.DataLoader(
-        ClassificationDataset(train, SIZE, CROPS, AUGMENT), batch_sampler=batches(len(train), done + 1, rank, ranks),
-        num_workers=NUM_WORKERS, pin_memory=cuda))
-    bar = tqdm(range(done + 1, MAX_STEPS + 1), initial=done, total=MAX_STEPS, disable=rank > 0)
+    steps = range(done + 1, MAX_STEPS + 1)
+    batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
+    loader = load_batches(dataset, (batch for _, batch in batches), default_collate, NUM_WORKERS, device)
+    if rank == 0:
+        start_log(folder / "log.csv", COLUMNS, done)
+    bar = tqdm(steps, initial=done, total=MAX_STEPS, disable=rank > 0)
     for step in bar:
-        # One optimizer step: the gradients of SUBDIVISIONS parts add up, those of all GPUs are averaged in the last.
+        # One step: forward, loss, backward, update
         model.train()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
-        total = torch.zeros(1, device=device)
-        for subdivision in range(SUBDIVISIONS):
-            images, labels = next(loader)
+        total = 0
+        for _ in range(SUBDIVISIONS):                                        # their gradients add up
+            images, labels = next(loader)                                    # (b, 3, H, W), (b,)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
-            labels = labels.to(device, non_blocking=True)
-            model.require_backward_grad_sync = subdivision == SUBDIVISIONS - 1          # read by DDP only
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels)
+            with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+                logits = model(images)                                       # (b, C)
+            loss = F.cross_entropy(logits.float(), labels.to(device))        # the mean over the images [darknet]
             (loss / SUBDIVISIONS).backward()
             total += loss.detach() / SUBDIVISIONS
-        if ranks > 1:
-            dist.all_reduce(total)                                           # so that all stop if one has to
-        total = total.item() / ranks
-        if not math.isfinite(total):
-            sys.exit(f"yolov1/extraction/train.py: the loss of step {step} is not finite: {total}. "
-                     f"{last} is as it was.")
+        terms = average({"loss": total}, ranks)
+        if not math.isfinite(terms["loss"]):
+            raise InputError(f"yolov1/extraction/train.py: the loss of step {step} is not finite. last.pt is unchanged")
         optimizer.step()
         optimizer.zero_grad()
 
-        # Write down how it went.
-        epochs_before, epochs = (step - 1) * BATCH_SIZE // len(train), step * BATCH_SIZE // len(train)
-        ended = step == MAX_STEPS
-        evaluating = ended or epochs // EVALUATE_EVERY > epochs_before // EVALUATE_EVERY
-        saving = ended or epochs // CHECKPOINT_EVERY > epochs_before // CHECKPOINT_EVERY
+        # Write down how it went
         if rank == 0:
-            bar.set_postfix_str(f"loss {total:.4g}")
-            measured = evaluate(network, splits, device) if evaluating else {}
-            writer.writerow({"step": step, "epoch": epochs, "learning rate": learning_rate(step), "loss": total,
-                             **measured})
-            file.flush()
-        if rank == 0 and (evaluating or saving):
-            state = {"network": "Extraction", "size": SIZE, "step": step, **fixed, "model": network.state_dict()}
-            if evaluating:
-                bar.write(f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in measured.items()))
-                write_training_curves(folder / "curves.png", log, TERMS, MEASURES, title="accuracy")
-                if measured["top-1 val"] >= best_top1:                       # of equal ones the last
-                    best_top1 = measured["top-1 val"]
-                    save_checkpoint(best, state)
-                    stages = {key: value for key, value in state["model"].items() if not key.startswith("classify")}
-                    save_checkpoint(folder / "backbone.pt", {**state, "model": stages})
-            if saving:
-                save_checkpoint(last, {**state, "best_top1": best_top1, "optimizer": optimizer.state_dict()})
-        if ranks > 1 and (evaluating or saving):
-            dist.barrier()
+            bar.set_postfix(loss=f"{terms['loss']:.4g}")
+            row = {"step": step, "epoch": step * BATCH_SIZE // len(train), "learning rate": learning_rate(step),
+                   **terms}
+            state = {**fixed, "size": SIZE, "step": step, "model": network.state_dict()}
+            if step % EVALUATE_EVERY == 0 or step == MAX_STEPS:
+                row |= measure(network, some_of_train, val, device)
+                bar.write(f"step {step}  " + "  ".join(f"{name} {row[name]:.4f}" for name in MEASURES))
+                stages = {key: value for key, value in state["model"].items() if not key.startswith("classify")}
+                save_best(folder / "backbone.pt", {**state, "model": stages}, row["top-1 val"], best)
+                best = save_best(folder / "best.pt", state, row["top-1 val"], best)
+            append_row(folder / "log.csv", COLUMNS, row)
+            if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS:
+                write_training_curves(folder / "curves.png", folder / "log.csv", TERMS, MEASURES, title="accuracy")
+                save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:
         print(f"{folder}: curves.png, log.csv, last.pt, best.pt and backbone.pt. Next: BACKBONE in yolov1/train.py")
-    if ranks > 1:
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error).split("InputError: ")[-1].strip())  # a process that loads images puts a traceback before it
+    run(main)

@@ -2,24 +2,23 @@
 Darknet-19: the classifier whose first 18 convolutions become YOLOv2's backbone.
 
 Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:1612.08242), section 3, Table 6.
-Source  Lines marked [darknet] are read off cfg/darknet19.cfg and the C code of pjreddie/darknet at f6afaab.
+Source  Statements marked [darknet] come from cfg/darknet19.cfg and the C code of pjreddie/darknet at f6afaab.
 
-3 x 3 convolutions that double the channels after each of five poolings, 1 x 1 convolutions between them to compress,
-BatchNorm everywhere, and global average pooling instead of fully connected layers: an image of any size goes in, C
-numbers come out.
+The network consists of 3 x 3 convolutions, which double the number of channels after each of five poolings, and of
+1 x 1 convolutions between them, which halve it. BatchNorm follows every convolution but the last. Global average
+pooling takes the place of fully connected layers, so the input may have any size.
 
     python yolov2/darknet19/model.py     prints the layer table
 
-Parameters 20,842,376 for ImageNet's 1000 classes; 5.58 billion operations at 224 x 224, 7.29 at 256, 22.33 at 448.
+The network has 20,842,376 parameters for ImageNet's 1000 classes. It takes 5.58 billion operations at 224 x 224, 7.29
+at 256 x 256 and 22.33 at 448 x 448.
 
-What changed from yolov1/extraction/model.py: 19 layers instead of 21, BatchNorm, no large 7 x 7 at the beginning; 5.58
-billion operations instead of 8.52.
+What changed from yolov1/extraction/model.py: there are 19 convolutions instead of 21; all but the last have BatchNorm;
+the first is a 3 x 3 instead of a 7 x 7; the last is linear. The network takes 5.58 billion operations instead of 8.52.
 """
-import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from shared.darknet_weights import read_weights, write_weights
 from shared.layers import print_layer_table
 
 
@@ -29,27 +28,45 @@ class ConvBlock(nn.Module):
     def __init__(self, in_channels, out_channels, kernel, stride=1):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.01)  # averages: .99 old + .01 new [darknet]
+        self.bn = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.01)  # running average: .99 old + .01 new [darknet]
 
     def forward(self, x):
         return F.leaky_relu(self.bn(self.conv(x)), 0.1, inplace=True)
 
 
 class Darknet19(nn.Module):
-    """Table 6. The stages have the names that they have in yolov2/model.py's Backbone: their weights fit there."""
+    """Table 6. Backbone in yolov2/model.py has the same stages."""
 
     def __init__(self, num_classes=1000):
         super().__init__()
         self.stage1 = nn.Sequential(ConvBlock(3, 32, 3))
-        self.stage2 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(32, 64, 3))
-        self.stage3 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(64, 128, 3), ConvBlock(128, 64, 1),
-                                    ConvBlock(64, 128, 3))
-        self.stage4 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(128, 256, 3), ConvBlock(256, 128, 1),
-                                    ConvBlock(128, 256, 3))
-        self.stage5 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(256, 512, 3), ConvBlock(512, 256, 1),
-                                    ConvBlock(256, 512, 3), ConvBlock(512, 256, 1), ConvBlock(256, 512, 3))
-        self.stage6 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(512, 1024, 3), ConvBlock(1024, 512, 1),
-                                    ConvBlock(512, 1024, 3), ConvBlock(1024, 512, 1), ConvBlock(512, 1024, 3))
+        self.stage2 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(32, 64, 3))
+        self.stage3 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(64, 128, 3),
+            ConvBlock(128, 64, 1),
+            ConvBlock(64, 128, 3))
+        self.stage4 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(128, 256, 3),
+            ConvBlock(256, 128, 1),
+            ConvBlock(128, 256, 3))
+        self.stage5 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(256, 512, 3),
+            ConvBlock(512, 256, 1),
+            ConvBlock(256, 512, 3),
+            ConvBlock(512, 256, 1),
+            ConvBlock(256, 512, 3))
+        self.stage6 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(512, 1024, 3),
+            ConvBlock(1024, 512, 1),
+            ConvBlock(512, 1024, 3),
+            ConvBlock(1024, 512, 1),
+            ConvBlock(512, 1024, 3))
         self.classify = nn.Conv2d(1024, num_classes, 1)             # linear, with a bias, no BatchNorm [darknet]
 
         for layer in self.modules():
@@ -71,30 +88,6 @@ class Darknet19(nn.Module):
         x = self.stage6(x)                                          # (B, 1024, H/32, W/32)
         x = self.classify(x)                                        # (B, C, H/32, W/32)
         return x.mean((2, 3))                                       # (B, C)  global average pooling
-
-
-def darknet_order(model):
-    """The numbers of a .weights file: layer by layer as in darknet19.cfg, which is the order of the layers above."""
-    for layer in model.modules():
-        if isinstance(layer, ConvBlock):
-            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
-        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
-            yield from [layer.bias, layer.weight]
-
-
-@torch.no_grad()
-def load_darknet_weights(model, path):
-    """Copies a .weights file into the model. Returns the number of images seen."""
-    tensors = list(darknet_order(model))
-    windows, seen = read_weights(path, [tensor.shape for tensor in tensors])
-    for tensor, window in zip(tensors, windows):
-        tensor.copy_(window)
-    return seen
-
-
-def save_darknet_weights(model, path, seen=0):
-    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
-    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":

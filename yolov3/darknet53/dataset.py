@@ -1,74 +1,81 @@
 """
-ImageNet for Darknet-53: where it lies, its augmentation, and the crop that is evaluated.
+ImageNet for Darknet-53: the data set, its augmentation, and the crop that is evaluated.
 
 Paper   "YOLOv3: An Incremental Improvement", section 2.4: "identical settings" for all classifiers that it compares,
-        "tested at 256 x 256, single crop accuracy". No more than that.
-Source  The numbers stand in [darknet]: cfg/darknet53.cfg, cfg/darknet53_448.cfg; their meaning in src/image.c
+        "tested at 256 x 256, single crop accuracy". The paper does not say more.
+Source  The values and their meaning are Darknet's: cfg/darknet53.cfg, cfg/darknet53_448.cfg, src/image.c
         (random_augment_args, rotate_crop_image, center_crop_image) and src/data.c (load_data_augment) of
         pjreddie/darknet at f6afaab.
 
-Training    One affine map: the short side to a random length, the aspect ratio changed, turned by up to 7 degrees, cut
-            out at a random place. The cut may be larger than the image, and what lies outside is black. Then a mirror
-            image half of the time, and the colours. Pixels are 0..1: no mean is subtracted.
-Evaluation  The square in the middle, scaled to the input.
+Training    Rotate the image by up to 7 degrees, scale its short side to a random length, change its aspect ratio, and
+            cut out a square at a random place. The square may be larger than the image; the rest of it is black. Mirror
+            it half of the time. Distort its colours.
+Evaluation  The square in the middle of the image, scaled to the input size.
 
-The colours are the nearest that albumentations has: Darknet multiplies S and V of HSV by U(.75, 1) or its inverse,
-ColorJitter saturation and brightness by U(.75, 1 / .75).
+Pixels are 0..1, and no mean is subtracted [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
+U(.75, 1) or its inverse, and albumentations' ColorJitter multiplies saturation and brightness by U(.75, 1 / .75).
 
-    python yolov3/darknet53/dataset.py     writes runs/darknet53/augmented.png: images as training would show them
+    python yolov3/darknet53/dataset.py     writes runs/darknet53/augmented.png: images as "darknet" augments them
 
-What changed from yolov2/darknet19/dataset.py: the fine-tuning at 448 x 448 does without rotation, aspect and colours.
+What changed from yolov2/darknet19/dataset.py: fine-tuning at 448 x 448 neither rotates images nor changes their aspect
+ratio and colours.
 """
 import os
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shared.draw import draw_boxes, write_sheet
-from shared.errors import InputError
+from shared.draw import draw_targets, write_sheet
+from shared.errors import run
 from shared.imagenet import list_classes, read_names, read_split
 from shared.images import read_image
-from shared.paths import RUNS, SAMPLES
+from shared.paths import ROOT, RUNS, SAMPLES
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise asks the network for a newer version
 import albumentations as A
 
-IMAGENET = Path(SAMPLES, "imagenet")      # or Path("where/your/ImageNet/lies")
-TRAIN = IMAGENET / "train"                # a folder for each class; shared/imagenet.py says how to sort val
-VAL = IMAGENET / "val"
-NAMES = IMAGENET / "LOC_synset_mapping.txt"   # for pictures; it may be missing
+PRESET = "sample"  # chooses the data here and all values of a training in train.py:
+#                    "sample"       80 drawn images, learned in one to two minutes on 2 CPU cores
+#                    "darknet"      ImageNet, with the authors' values
+#                    "darknet_448"  ImageNet, with the authors' values for fine-tuning at 448 x 448 after "darknet"
 
-# To pretrain      to fine-tune at 448 x 448
-ANGLE = 7          # 0: degrees either way [darknet]
-ASPECT = 0.75      # 1: width times U(.75, 1) or its inverse [darknet]
-HUE = 0.1          # 0: turned by up to 36 degrees either way [darknet]
-SATURATION = 0.75  # 1 [darknet]
-EXPOSURE = 0.75    # 1 [darknet]
+if PRESET == "sample":
+    IMAGENET = SAMPLES / "imagenet"
+elif PRESET in ("darknet", "darknet_448"):
+    IMAGENET = ROOT / "imagenet"
+TRAIN = IMAGENET / "train"                     # one folder for each class
+VAL = IMAGENET / "val"                         # the same; shared/imagenet.py sorts it into such folders
+NAMES = IMAGENET / "LOC_synset_mapping.txt"    # readable class names for augmented.png; the file may be missing
+
+ANGLE = 7          # rotate by up to 7 degrees either way [darknet]
+ASPECT = 0.75      # divide the width by U(.75, 1), or multiply by it [darknet]
+HUE = 0.1          # turn the hue by up to 36 degrees either way [darknet]
+SATURATION = 0.75  # [darknet]
+EXPOSURE = 0.75    # [darknet]
+if PRESET == "darknet_448":                    # cfg/darknet53_448.cfg has none of these
+    ANGLE, ASPECT, HUE, SATURATION, EXPOSURE = 0, 1, 0, 1, 1
 
 
 class ClassificationDataset(torch.utils.data.Dataset):
     """
-    Without augmentation, dataset[i] is the middle of image i at the given size. With it, dataset[i, seed] is a random
-    cut of image i, whose short side is first scaled to a length between the two crops. All that is random about it
-    follows from the seed, one or more numbers: workers and epochs differ, a run can be repeated.
+    dataset[i]        the square in the middle of image i, scaled to size x size
+    dataset[i, seed]  with augment, a random crop of image i. The seed, one or more numbers, decides everything that is
+                      random, so that a training can be repeated.
 
     images   a list of (path, label)
+    crops    the smallest and the largest length that the short side of an image gets before the random crop, in pixels
     returns  image (3, size, size) float 0..1, label
     """
 
     def __init__(self, images, size, crops=None, augment=False):
-        self.images, self.size, self.crops = images, size, crops
+        self.images, self.size, self.crops, self.augment = images, size, crops, augment
         self.angle, self.aspect = ANGLE, ASPECT
-        self.transform = None
-        if augment:
-            self.transform = A.Compose(
-                [A.HorizontalFlip(p=0.5),
-                 A.ColorJitter(brightness=(EXPOSURE, 1 / EXPOSURE), contrast=(1, 1),
-                               saturation=(SATURATION, 1 / SATURATION), hue=(-HUE, HUE), p=1)])
+        self.distort = A.Compose(
+            [A.HorizontalFlip(p=0.5),
+             A.ColorJitter(brightness=(EXPOSURE, 1 / EXPOSURE), contrast=(1, 1),
+                           saturation=(SATURATION, 1 / SATURATION), hue=(-HUE, HUE), p=1)])
 
     def __len__(self):
         return len(self.images)
@@ -77,40 +84,46 @@ class ClassificationDataset(torch.utils.data.Dataset):
         index, seed = key if isinstance(key, tuple) else (key, None)
         path, label = self.images[index]
         image = read_image(path)                                             # (h, w, 3) uint8
-        if self.transform is None:
+        if not self.augment:
             return centre_crop(image, self.size), label
         rng = np.random.default_rng(seed)
         image = random_crop(image, self.size, self.crops, self.angle, self.aspect, rng)
-        for transform in self.transform.transforms:                          # one seed for all would tie them together
-            transform.set_random_seed(int(rng.integers(2**32)))
-        image = self.transform(image=image)["image"]                         # (size, size, 3) uint8
+        for transform in self.distort.transforms:                            # each needs a seed of its own: with one
+            transform.set_random_seed(int(rng.integers(2**32)))              # for both, flip and colour are correlated
+        image = self.distort(image=image)["image"]                           # (size, size, 3) uint8
         return torch.from_numpy(image).permute(2, 0, 1).float() / 255, label
 
 
 def random_crop(image, size, crops, angle, aspect, rng):
     """
-    image (h, w, 3) uint8 -> (size, size, 3) uint8: [darknet] random_augment_args and rotate_crop_image.
+    Rotates the image, scales it, changes its aspect ratio, and cuts out a square of size x size at a random place
+    ([darknet] random_augment_args, rotate_crop_image). If the square is larger than the image, the rest is black.
 
-    The image, w scale / aspect wide and h scale high, is turned round its middle; the square's middle is moved away
-    from there, at most until an edge of it meets one of the image. A square larger than the image holds it whole.
+    crops   the smallest and the largest length that the smaller of height and aspect x width may get, in pixels
+    angle   degrees, the largest rotation either way
+    aspect  from 0 to 1; the width is divided by a random number between aspect and 1, or multiplied by it
+
+    image (h, w, 3) uint8 -> (size, size, 3) uint8
     """
     h, w = image.shape[:2]
     aspect = rng.uniform(aspect, 1) ** rng.choice([1, -1])
     scale = rng.integers(crops[0], crops[1] + 1) / int(min(h, w * aspect))
     radians = np.radians(rng.uniform(-angle, angle))
-    dx = rng.uniform(-1, 1) * (w * scale / aspect - size) / 2           # of the square's middle, in its pixels
+    # The square moves away from the image's centre, at most until an edge of one meets an edge of the other.
+    dx = rng.uniform(-1, 1) * (w * scale / aspect - size) / 2
     dy = rng.uniform(-1, 1) * (h * scale - size) / 2
+    # A pixel (x, y) of the square is the point matrix (x, y, 1) of the image.
     c, s = np.cos(radians), np.sin(radians)
-    turn = np.array([[c, -s], [s, c]]) @ np.diag([aspect / scale, 1 / scale])           # (2, 2) to the image's pixels
-    shift = turn @ [dx - size / 2, dy - size / 2] + [w / 2, h / 2]                      # (2,)
-    matrix = np.column_stack([turn, shift])                                             # (2, 3)
+    linear = np.array([[c, -s], [s, c]]) @ np.diag([aspect / scale, 1 / scale])              # (2, 2)
+    shift = linear @ [dx - size / 2, dy - size / 2] + [w / 2, h / 2]                         # (2,)
+    matrix = np.column_stack([linear, shift])                                                # (2, 3)
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def centre_crop(image, size):
     """
-    The square in the middle ([darknet] center_crop_image). Corners stay on corners, nothing is smoothed before it
-    shrinks.
+    The square in the middle of the image, scaled to size x size ([darknet] center_crop_image). The interpolation is
+    bilinear, with aligned corners and without antialiasing ([darknet] resize_image).
 
     image (h, w, 3) uint8 -> (3, size, size) float 0..1
     """
@@ -125,18 +138,13 @@ def centre_crop(image, size):
 def main():
     classes = list_classes(TRAIN)
     names = read_names(NAMES, classes)
-    images = read_split(TRAIN, classes)
-    dataset = ClassificationDataset(images, 256, crops=(128, 448), augment=True)
+    dataset = ClassificationDataset(read_split(TRAIN, classes), 256, crops=(128, 448), augment=True)
     pictures = []
-    for seed in range(24):
-        image, label = dataset[seed * len(dataset) // 24, seed]
-        picture = (image * 255).byte().permute(1, 2, 0).numpy()
-        pictures.append(draw_boxes(picture, [(label, 1, 0, 0, 256, 256)], names))
+    for n in range(24):
+        image, label = dataset[n * len(dataset) // 24, n]                    # images of all classes
+        pictures.append(draw_targets(image, torch.tensor([[label, 0.5, 0.5, 1, 1]]), names))
     write_sheet(RUNS / "darknet53" / "augmented.png", pictures, columns=6, cell=260)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

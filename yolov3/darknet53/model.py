@@ -2,26 +2,26 @@
 Darknet-53: the classifier whose first 52 convolutions become YOLOv3's backbone.
 
 Paper   "YOLOv3: An Incremental Improvement", Redmon and Farhadi, 2018 (arXiv:1804.02767), section 2.4, Table 1.
-Source  Lines marked [darknet] are read off cfg/darknet53.cfg and the C code of pjreddie/darknet at f6afaab.
+Source  Statements marked [darknet] come from cfg/darknet53.cfg and the C code of pjreddie/darknet at f6afaab.
 
-Residual blocks: 1 x 1 to half the channels, 3 x 3 back, added to what went in. A 3 x 3 convolution with a stride of 2
-halves the image and doubles the channels, five times; then global average pooling and one fully connected layer: an
-image of any size goes in, C numbers come out.
+The network consists of residual blocks: a 1 x 1 convolution halves the number of channels, a 3 x 3 convolution doubles
+it again, and the block's input is added to the result. Five times a 3 x 3 convolution with a stride of 2 halves the
+image and doubles the number of channels. Global average pooling comes before the last layer, so the input may have any
+size.
 
     python yolov3/darknet53/model.py     prints the layer table
 
-Parameters 41,609,928 for ImageNet's 1000 classes; 18.57 billion operations at 256 x 256. The paper's 18.7 (Table 2) is
-what one gets with the last layer before the average, at each of 8 x 8 places, as Darknet-19 has it; Table 1 and the cfg
-have it after.
+The network has 41,609,928 parameters for ImageNet's 1000 classes. It takes 18.57 billion operations at 256 x 256. The
+paper's 18.7 (Table 2) is the number for a last layer before the average, at each of 8 x 8 places, as in Darknet-19;
+Table 1 and darknet53.cfg have it after the average.
 
-What changed from yolov2/darknet19/model.py: 53 layers instead of 19, shortcuts, convolutions with a stride of 2 instead
-of max pooling, the last layer after the average; 18.57 billion operations at 256 x 256 instead of 7.29.
+What changed from yolov2/darknet19/model.py: there are 53 layers instead of 19; residual blocks have shortcuts;
+convolutions with a stride of 2 replace max pooling; the last layer comes after the average. The network takes 18.57
+billion operations at 256 x 256 instead of 7.29.
 """
-import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from shared.darknet_weights import read_weights, write_weights
 from shared.layers import print_layer_table
 
 
@@ -31,14 +31,14 @@ class ConvBlock(nn.Module):
     def __init__(self, in_channels, out_channels, kernel, stride=1):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.01)  # averages: .99 old + .01 new [darknet]
+        self.bn = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.01)  # running average: .99 old + .01 new [darknet]
 
     def forward(self, x):
         return F.leaky_relu(self.bn(self.conv(x)), 0.1, inplace=True)
 
 
 class ResidualBlock(nn.Module):
-    """1 x 1 to half the channels, 3 x 3 back, and a plain sum: nothing follows it. (B, C, H, W) -> (B, C, H, W)"""
+    """A 1 x 1 to half the channels, a 3 x 3 back, and the shortcut. (B, C, H, W) -> (B, C, H, W)"""
 
     def __init__(self, channels):
         super().__init__()
@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
 
 
 class Darknet53(nn.Module):
-    """Table 1. The stages have the names that they have in yolov3/model.py's Backbone: their weights fit there."""
+    """Table 1. Backbone in yolov3/model.py has the same stages."""
 
     def __init__(self, num_classes=1000):
         super().__init__()
@@ -81,30 +81,6 @@ class Darknet53(nn.Module):
         x = self.stage5(x)                                          # (B, 1024, H/32, W/32)
         x = x.mean((2, 3), keepdim=True)                            # (B, 1024, 1, 1)  global average pooling
         return self.classify(x).flatten(1)                          # (B, C)
-
-
-def darknet_order(model):
-    """The numbers of a .weights file: layer by layer as in darknet53.cfg, which is the order of the layers above."""
-    for layer in model.modules():
-        if isinstance(layer, ConvBlock):
-            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
-        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
-            yield from [layer.bias, layer.weight]
-
-
-@torch.no_grad()
-def load_darknet_weights(model, path):
-    """Copies a .weights file into the model. Returns the number of images seen."""
-    tensors = list(darknet_order(model))
-    windows, seen = read_weights(path, [tensor.shape for tensor in tensors])
-    for tensor, window in zip(tensors, windows):
-        tensor.copy_(window)
-    return seen
-
-
-def save_darknet_weights(model, path, seen=0):
-    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
-    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":
