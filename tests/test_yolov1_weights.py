@@ -1,6 +1,13 @@
-"""The authors' files by their lengths; round trips; detectors from either kind of file; trainings from one."""
+"""
+Files of trained YOLOv1 detectors: every network's .weights file compared with bytes made by hand, BatchNorm that is
+folded while a file is read, files recognised by their lengths, checkpoints, and trainings that start from a file.
+"""
+import filecmp
+import math
 import struct
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -13,55 +20,269 @@ from shared.checkpoint import load_checkpoint, save_checkpoint
 from shared.errors import InputError
 from shared.voc import CLASSES as VOC_CLASSES
 from yolov1.dataset import TEST
-from yolov1.model import YOLOv1, darknet_order, load_darknet_weights, save_darknet_weights
+from yolov1.extraction.model import Extraction
+from yolov1.model import Backbone, YOLOv1
+from yolov1.resnet.model import ResNetYOLOv1
+from yolov1.tiny.model import Backbone as TinyBackbone
 from yolov1.tiny.model import YOLOv1Tiny
+from yolov1.weights import darknet_order, load_darknet_weights, load_pretrained, save_darknet_weights
+
+# ---- the bytes of a .weights file
+
+def layer(name, shape):
+    """
+    The tensors of a layer in the order of a .weights file: (name in the network's state_dict, shape). The biases come
+    before the weights ([darknet] src/parser.c).
+    """
+    return [(f"{name}.bias", shape[:1]), (f"{name}.weight", shape)]
+
+
+def normalized(tensors):
+    """The same layers with BatchNorm, whose beta, gamma, mean and variance take the place of the biases."""
+    result = []
+    for name, shape in tensors:
+        block, _, number = name.rpartition(".conv.")
+        if number == "bias":
+            result += [(f"{block}.bn.{number}", shape) for number in ("bias", "weight", "running_mean", "running_var")]
+        else:
+            result.append((name, shape))
+    return result
+
+
+def write_marked(path, tensors):
+    """
+    A .weights file of zeros, but for a few numbers of each tensor: the first, the last, and the next one along each
+    axis. The marks are 1, 2, 3, ... in the order of the file, so each occurs once. A tensor that is read from a wrong
+    place or with exchanged axes has other marks. Returns {name: {index in the flattened tensor: mark}}.
+    """
+    marks, mark, position = {}, 0, 20
+    with open(path, "wb") as file:                                           # sparse: the zeros take no disk space
+        file.write(struct.pack("<iiiq", 0, 2, 0, 6400))
+        for name, shape in tensors:
+            count, marks[name] = math.prod(shape), {}
+            steps = {math.prod(shape[axis + 1:]) for axis in range(len(shape)) if shape[axis] > 1}
+            for index in sorted({0, count - 1} | steps):
+                mark += 1
+                marks[name][index] = mark
+                file.seek(position + 4 * index)
+                file.write(struct.pack("<f", mark))
+            position += 4 * count
+        file.truncate(position)
+    return marks
+
+
+def empty(network_class):
+    """A network whose numbers are undefined: initialising them would take most of this file's time."""
+    with torch.device("meta"):
+        network = network_class()
+    return network.to_empty(device="cpu")
+
+
+def check_marks(network, tensors, marks):
+    state = network.state_dict()
+    for name, shape in tensors:
+        values = state[name].flatten()
+        assert state[name].shape == shape
+        assert {index: values[index].item() for index in marks[name]} == marks[name], name
+
+
+def in_backbone(tensors):
+    return [(f"backbone.{name}", shape) for name, shape in tensors]
+
+
+# cfg/extraction.cfg without its BatchNorm; in cfg/yolo.cfg of 2015 four convolutions and two fully connected layers
+# take the place of the classifier. Index 0 of stages 2 to 5 is a pooling
+EXTRACTION = [
+    *layer("stage1.0.conv", (64, 3, 7, 7)), *layer("stage2.1.conv", (192, 64, 3, 3)),
+    *layer("stage3.1.conv", (128, 192, 1, 1)), *layer("stage3.2.conv", (256, 128, 3, 3)),
+    *layer("stage3.3.conv", (256, 256, 1, 1)), *layer("stage3.4.conv", (512, 256, 3, 3)),
+    *layer("stage4.1.conv", (256, 512, 1, 1)), *layer("stage4.2.conv", (512, 256, 3, 3)),
+    *layer("stage4.3.conv", (256, 512, 1, 1)), *layer("stage4.4.conv", (512, 256, 3, 3)),
+    *layer("stage4.5.conv", (256, 512, 1, 1)), *layer("stage4.6.conv", (512, 256, 3, 3)),
+    *layer("stage4.7.conv", (256, 512, 1, 1)), *layer("stage4.8.conv", (512, 256, 3, 3)),
+    *layer("stage4.9.conv", (512, 512, 1, 1)), *layer("stage4.10.conv", (1024, 512, 3, 3)),
+    *layer("stage5.1.conv", (512, 1024, 1, 1)), *layer("stage5.2.conv", (1024, 512, 3, 3)),
+    *layer("stage5.3.conv", (512, 1024, 1, 1)), *layer("stage5.4.conv", (1024, 512, 3, 3)),
+]
+CLASSIFIER = layer("classify", (1000, 1024, 1, 1))
+HEAD = [           # for one cell instead of 7 x 7, so that the first matrix has 4 million numbers and not 206 million
+    *layer("detect.0.conv", (1024, 1024, 3, 3)), *layer("detect.1.conv", (1024, 1024, 3, 3)),
+    *layer("detect.2.conv", (1024, 1024, 3, 3)), *layer("detect.3.conv", (1024, 1024, 3, 3)),
+    *layer("detect.5", (4096, 1024)), *layer("detect.8", (30, 4096)),
+]
+# cfg/yolov1-tiny.cfg, with its 7 x 7 cells
+TINY_BACKBONE = normalized([
+    *layer("stage64.0.conv", (16, 3, 3, 3)), *layer("stage64.2.conv", (32, 16, 3, 3)),
+    *layer("stage64.4.conv", (64, 32, 3, 3)), *layer("stage64.6.conv", (128, 64, 3, 3)),
+    *layer("stage64.8.conv", (256, 128, 3, 3)), *layer("stage64.10.conv", (512, 256, 3, 3)),
+    *layer("stage64.12.conv", (1024, 512, 3, 3)),
+])
+TINY_HEAD = normalized([*layer("detect.0.conv", (256, 1024, 3, 3)), *layer("detect.2", (1470, 256 * 49))])
+
+
+@pytest.mark.parametrize("network_class, tensors", [
+    (lambda: YOLOv1(20, grid=1, batch_norm=False), in_backbone(EXTRACTION) + HEAD),
+    (lambda: YOLOv1(20, grid=1, batch_norm=True), in_backbone(normalized(EXTRACTION)) + normalized(HEAD)),
+    (lambda: Backbone(batch_norm=False), EXTRACTION),
+    (lambda: Backbone(batch_norm=True), normalized(EXTRACTION)),
+    (lambda: Extraction(batch_norm=False), EXTRACTION + CLASSIFIER),
+    (lambda: Extraction(batch_norm=True), normalized(EXTRACTION) + CLASSIFIER),
+    (YOLOv1Tiny, in_backbone(TINY_BACKBONE) + TINY_HEAD),
+    (TinyBackbone, TINY_BACKBONE)])
+def test_every_network_is_read_and_written_in_darknets_order(tmp_path, network_class, tensors):
+    network, marks = empty(network_class), write_marked(tmp_path / "a.weights", tensors)
+    assert load_darknet_weights(network, tmp_path / "a.weights") == 6400
+    check_marks(network, tensors, marks)
+    save_darknet_weights(network, tmp_path / "b.weights", seen=6400)
+    assert filecmp.cmp(tmp_path / "a.weights", tmp_path / "b.weights", shallow=False)
+
+
+@pytest.mark.parametrize("batch_norm, tensors", [(False, EXTRACTION), (True, normalized(EXTRACTION))])
+def test_a_backbone_takes_the_file_of_a_classifier(tmp_path, batch_norm, tensors):
+    # extraction.weights is extraction.conv.weights and the 1000 + 1000 * 1024 numbers of the last layer.
+    backbone, marks = empty(lambda: Backbone(batch_norm)), write_marked(tmp_path / "a.weights", tensors + CLASSIFIER)
+    load_darknet_weights(backbone, tmp_path / "a.weights")
+    check_marks(backbone, tensors, marks)
+
+
+def write_layers(path, tensors):
+    """
+    A .weights file in which the n-th layer, counted from 1, has only equal numbers in each of its tensors. With
+    BatchNorm: beta n, gamma 2n, mean 3, variance 4 - eps, weights 1/8. Without: biases 5 n, weights 7 n.
+    """
+    n = 0
+    with open(path, "wb") as file:
+        file.write(struct.pack("<iiiq", 0, 2, 0, 6400))
+        for name, shape in tensors:
+            kind = name.rpartition(".")[2]                                   # bias, weight, running_mean, running_var
+            n += kind == "bias"
+            if ".bn." in name:
+                value = {"bias": n, "weight": 2 * n, "running_mean": 3, "running_var": 4 - 1e-5}[kind]
+            elif ".conv." in name:
+                value = 1 / 8
+            else:
+                value = {"bias": 5 * n, "weight": 7 * n}[kind]
+            file.write(np.full(math.prod(shape), value, "<f4").tobytes())
+
+
+@pytest.mark.parametrize("network_class, tensors, more", [
+    (lambda: Backbone(batch_norm=False), EXTRACTION, []),                    # from extraction.conv.weights
+    (lambda: Backbone(batch_norm=False), EXTRACTION, CLASSIFIER),            # from extraction.weights
+    (lambda: Extraction(batch_norm=False), EXTRACTION + CLASSIFIER, []),     # from extraction.weights
+    (lambda: YOLOv1(20, grid=1, batch_norm=False), in_backbone(EXTRACTION) + HEAD, [])])
+def test_batchnorm_of_the_file_is_folded_into_a_network_without_it(tmp_path, network_class, tensors, more):
+    # Layer n computes 2 n (x / 8 - 3) / 2 + n = (n / 8) x - 2 n. Folded it has the biases -2 n and the weights n / 8.
+    # Layers without BatchNorm in the file keep their numbers. If beta and gamma were exchanged, the result would be
+    # n (x / 8 - 3) / 2 + 2 n = (n / 16) x + n / 2, with other biases and weights.
+    write_layers(tmp_path / "a.weights", normalized(tensors) + more)
+    network = empty(network_class)
+    assert load_darknet_weights(network, tmp_path / "a.weights") == 6400
+    state = network.state_dict()
+    for index, (name, shape) in enumerate(tensors):
+        n = index // 2 + 1
+        expected = -2 * n if name.endswith("bias") else n / 8
+        if ".conv." not in name:
+            expected = 5 * n if name.endswith("bias") else 7 * n
+        values = state[name]
+        assert values.shape == shape
+        assert values.min().item() == pytest.approx(expected) == values.max().item(), name
+
+
+def test_folding_keeps_the_features(tmp_path):
+    # Each channel has its own numbers here. The same images give the same features with BatchNorm and folded.
+    torch.manual_seed(0)
+    with_norm, without = Backbone(batch_norm=True).eval(), Backbone(batch_norm=False)
+    for tensor in with_norm.state_dict().values():
+        if tensor.ndim == 1:
+            tensor.uniform_(0.5, 1.5)
+    save_darknet_weights(with_norm, tmp_path / "extraction.conv.weights")
+    load_darknet_weights(without, tmp_path / "extraction.conv.weights")
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = with_norm(images)
+        assert torch.allclose(without(images), expected, atol=1e-4 * expected.abs().max())
+
+
+def test_the_matrices_of_2015_are_transposed(tmp_path):
+    # In files of 2015 a matrix is stored as (in, out). Biases and convolutions are not transposed. Mark the second
+    # number of the last matrix, which is row 1, column 0 of the network's (out, in).
+    tensors = in_backbone(TINY_BACKBONE) + TINY_HEAD
+    count = sum(math.prod(shape) for _, shape in tensors)
+    with open(tmp_path / "a.weights", "wb") as file:
+        file.write(struct.pack("<iiii", 1001, 0, 0, 640))
+        file.seek(16 + 4 * (count - 1470 * 256 * 49 + 1))
+        file.write(struct.pack("<f", 3))
+        file.truncate(16 + 4 * count)
+    network = empty(YOLOv1Tiny)
+    assert load_darknet_weights(network, tmp_path / "a.weights") == 640
+    assert network.detect[2].weight[1, 0] == 3 and network.detect[2].weight[0, 1] == 0
+
+
+def test_files_are_as_long_as_the_authors():
+    # yolo.weights of 2015: the 271,703,550 parameters, because the network has no BatchNorm. yolov1-tiny.weights:
+    # 27,095,374 parameters and two running averages for each of the 2,288 channels. extraction.weights: 93,821,600
+    # bytes after the header.
+    assert 16 + 32 + 64 + 128 + 256 + 512 + 1024 + 256 == 2288
+    for network_class, numbers in [(partial(YOLOv1, batch_norm=False), 271_703_550),
+                                   (YOLOv1Tiny, 27_095_374 + 2 * 2288),
+                                   (partial(Extraction, batch_norm=True), 93_821_600 // 4)]:
+        with torch.device("meta"):
+            assert sum(tensor.numel() for tensor in darknet_order(network_class())) == numbers
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     """yolov1-tiny.weights, but with random numbers, positive as variances have to be; 64,000 images seen."""
-    path = tmp_path_factory.mktemp("authors") / "yolov1-tiny.weights"
-    count = sum(tensor.numel() for tensor in darknet_order(YOLOv1Tiny()))
+    path, count = tmp_path_factory.mktemp("authors") / "yolov1-tiny.weights", 27_099_950
     values = 0.05 * torch.rand(count, generator=torch.Generator().manual_seed(count))
     path.write_bytes(struct.pack("<iiii", 0, 1, 0, 64_000) + values.numpy().astype("<f4").tobytes())
     return path
 
 
-def test_files_are_as_long_as_the_networks():
-    # yolo.weights: 271,703,550 numbers, all parameters, without BatchNorm. yolov1-tiny.weights: two running averages
-    # for each of its 2,288 channels beside the 27,095,374 parameters.
-    with torch.device("meta"):
-        counts = [sum(tensor.numel() for tensor in darknet_order(network))
-                  for network in (YOLOv1(batch_norm=False), YOLOv1Tiny())]
-    assert counts == [271_703_550, 27_095_374 + 2 * (16 + 32 + 64 + 128 + 256 + 512 + 1024 + 256)]
+def test_a_network_in_channels_last_is_read_and_written_alike(tiny, tmp_path):
+    network = empty(YOLOv1Tiny).to(memory_format=torch.channels_last)
+    save_darknet_weights(network, tmp_path / "again.weights", load_darknet_weights(network, tiny))
+    again = (tmp_path / "again.weights").read_bytes()
+    assert again[:20] == struct.pack("<iiiq", 0, 2, 0, 64_000)               # of version 0.2; the other is of 0.1
+    assert again[20:] == tiny.read_bytes()[16:]
 
 
-def test_a_round_trip_gives_the_same_numbers(tiny, tmp_path):
-    network = YOLOv1Tiny().to(memory_format=torch.channels_last)
-    seen = load_darknet_weights(network, tiny)
-    save_darknet_weights(network, tmp_path / "again.weights", seen)
-    assert seen == 64_000
-    assert (tmp_path / "again.weights").read_bytes()[20:] == tiny.read_bytes()[16:]          # it was of version 0.1
+# ---- detectors from files
 
-
-def test_what_a_files_length_tells(tiny, tmp_path):
+def test_a_file_is_recognised_by_its_length(tiny, tmp_path, monkeypatch):
     network, state = weights.load_detector(tiny)
     assert type(network) is YOLOv1Tiny and not network.training
     assert state == {"network": "YOLOv1Tiny", "classes": VOC_CLASSES, "boxes": 2, "size": 448, "step": 1000}
-    with open(tmp_path / "yolo.weights", "wb") as file:                   # a hole of zeros
-        file.write(struct.pack("<iiii", 0, 1, 0, 640))
-        file.truncate(16 + 4 * 271_703_550)
-    network, state = weights.load_detector(tmp_path / "yolo.weights")
-    assert type(network) is YOLOv1 and (state["network"], state["size"], state["step"]) == ("YOLOv1", 448, 10)
     (tmp_path / "short.weights").write_bytes(tiny.read_bytes()[:-4])
     with pytest.raises(InputError, match=r"short.weights: .*27,099,949 numbers after its header, expected 271,703,550 "
                                          r"\(YOLOv1, 20 classes\) or 27,099,950 \(YOLOv1Tiny, 20 classes\)"):
         weights.load_detector(tmp_path / "short.weights")
 
+    # A YOLOv1 for one cell, because the file of the one for 7 x 7 cells has 1.1 GB.
+    monkeypatch.setattr(weights, "YOLOv1", partial(YOLOv1, grid=1))
+    monkeypatch.setattr(weights, "GRID", 1)
+    with open(tmp_path / "yolo.weights", "wb") as file:                      # of zeros
+        file.write(struct.pack("<iiii", 0, 1, 0, 640))
+        file.truncate(16 + 4 * sum(math.prod(shape) for _, shape in in_backbone(EXTRACTION) + HEAD))
+    network, state = weights.load_detector(tmp_path / "yolo.weights")
+    assert type(network) is YOLOv1 and network.backbone.stage1[0].bn is None and not network.training
+    assert (state["network"], state["size"], state["step"]) == ("YOLOv1", 64, 10)
+
+
+def test_the_authors_yolov1_weights_are_refused(tmp_path):
+    # The published file belongs to a network with another layer: 194,254,718 numbers. yolov1/model.py describes it.
+    with open(tmp_path / "yolov1.weights", "wb") as file:                    # of zeros
+        file.write(struct.pack("<iiii", 0, 1, 0, 640))
+        file.truncate(16 + 4 * 194_254_718)
+    assert (tmp_path / "yolov1.weights").stat().st_size == 777_018_888
+    with pytest.raises(InputError, match="yolov1.weights: not the weights of this network.* 194,254,718 numbers"):
+        weights.load_detector(tmp_path / "yolov1.weights")
+
 
 def test_detect_takes_the_authors_file(tiny, tmp_path, monkeypatch):
-    # A last layer of biases only: in all 49 cells 1 for the dog, and .9 as the confidence of each first box, the middle
-    # .5 .5 and roots of .3 and .5: NMS leaves the boxes, .09 wide and .25 high, that overlap by .4 at most.
+    # The last layer has biases only. In each of the 49 cells they are 1 for the dog, .9 for the confidence of the first
+    # box, and .5 .5 .3 .5 for its x y r_w r_h. So every first box is .3^2 = .09 wide and .5^2 = .25 high, and it scores
+    # .9. NMS leaves those that overlap by at most .4.
     network, _ = weights.load_detector(tiny)
     with torch.no_grad():
         network.detect[2].weight.zero_()
@@ -80,85 +301,124 @@ def test_detect_takes_the_authors_file(tiny, tmp_path, monkeypatch):
     assert right - left == pytest.approx(0.09 * 64, abs=0.1)
 
 
+def test_checkpoints_of_every_network_are_opened(tmp_path):
+    common = {"classes": ["cat", "dog"], "boxes": 2, "size": 64, "step": 7, "batch_norm": True, "depth": 18}
+    for network in (YOLOv1(2, 1, 2, True), YOLOv1Tiny(2, 1, 2), ResNetYOLOv1(2, 18, 2)):
+        name = type(network).__name__
+        save_checkpoint(tmp_path / "last.pt", {**common, "network": name, "model": network.state_dict()})
+        opened, state = weights.load_detector(tmp_path / "last.pt")
+        assert type(opened) is type(network) and not opened.training and state["step"] == 7
+        assert all(a.equal(b) for a, b in zip(opened.state_dict().values(), network.state_dict().values(), strict=True))
+
+
 def test_a_checkpoint_becomes_a_weights_file_and_is_evaluated(tmp_path, monkeypatch, capsys):
-    network = YOLOv1Tiny(20, grid=1)
-    save_checkpoint(tmp_path / "last.pt", {"network": "YOLOv1Tiny", "classes": VOC_CLASSES, "boxes": 2, "size": 64,
-                                           "step": 7, "batch_norm": False, "model": network.state_dict()})
-    monkeypatch.setattr(weights, "CHECKPOINT", tmp_path / "last.pt")
+    network, path = YOLOv1Tiny(20, grid=1), tmp_path / "last.pt"
+    state = {"network": "YOLOv1Tiny", "classes": VOC_CLASSES, "boxes": 2, "size": 64, "step": 7, "batch_norm": False,
+             "model": network.state_dict()}
+    save_checkpoint(path, state)
+    monkeypatch.setattr(weights, "CHECKPOINT", path)
     weights.main()
+    assert f"{tmp_path / 'last.weights'}: YOLOv1Tiny, 20 classes, " in capsys.readouterr().out
     again = YOLOv1Tiny(20, grid=1)
     assert load_darknet_weights(again, tmp_path / "last.weights") == 7 * 64
     assert all(a.equal(b) for a, b in zip(darknet_order(again), darknet_order(network)))
 
-    for name, value in [("CHECKPOINT", tmp_path / "last.pt"), ("DATA", {"test": TEST}), ("NUM_WORKERS", 0)]:
+    for name, value in [("CHECKPOINT", path), ("DATA", {"test": TEST}), ("NUM_WORKERS", 0)]:
         monkeypatch.setattr(evaluate, name, value)
     evaluate.main()
     assert "last.pt, YOLOv1Tiny, step 7, input 64 x 64" in capsys.readouterr().out
 
+    resnet = ResNetYOLOv1(20)
+    save_checkpoint(path, {**state, "network": "ResNetYOLOv1", "depth": 18, "model": resnet.state_dict()})
+    with pytest.raises(InputError, match="last.pt: holds ResNetYOLOv1, which Darknet does not know"):
+        weights.main()
+
+
+# ---- trainings that start from a file
 
 @pytest.mark.parametrize("classes, fresh", [
-    (VOC_CLASSES, []), (VOC_CLASSES[::-1], ["detect.2"]), (["cat", "dog"], ["detect.2"])])
-def test_all_but_the_last_layer_is_kept(tiny, classes, fresh):
+    (VOC_CLASSES, []),
+    (VOC_CLASSES[::-1], ["detect.2"]),                                       # equally many classes, but others
+    (["cat", "dog"], ["detect.2"])])
+def test_all_layers_but_the_last_are_copied(tiny, classes, fresh, capsys):
     network, other = YOLOv1Tiny(len(classes)), weights.load_detector(tiny)[0].state_dict()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    assert weights.start_from(tiny, network, classes) == fresh
+    assert load_pretrained(network, classes, None, tiny) == fresh
     for key, value in network.state_dict().items():
         assert value.equal(before[key] if key.rpartition(".")[0] in fresh else other[key]), key
+    line = f"{tiny}: all weights are copied"
+    if fresh:
+        line += ", except those of these layers, which start fresh: detect.2"
+    assert capsys.readouterr().out == line + "\n"
 
 
-def test_another_grid_keeps_the_convolutions_only(tiny):
-    assert weights.start_from(tiny, YOLOv1Tiny(20, grid=3), VOC_CLASSES) == ["detect.2"]
+def test_another_grid_needs_another_fully_connected_layer(tiny):
+    assert load_pretrained(YOLOv1Tiny(20, grid=3), VOC_CLASSES, None, tiny) == ["detect.2"]
 
 
 def test_another_network_is_refused(tiny):
-    with pytest.raises(InputError, match="yolov1-tiny.weights: holds YOLOv1Tiny, not YOLOv1"):
-        weights.start_from(tiny, YOLOv1(20, grid=1), VOC_CLASSES)
+    with pytest.raises(InputError, match="yolov1-tiny.weights: holds YOLOv1Tiny, not YOLOv1$"):
+        load_pretrained(empty(lambda: YOLOv1(20, grid=1)), VOC_CLASSES, None, tiny)
+
+
+def test_only_the_last_of_the_fully_connected_layers_names_the_classes(tmp_path):
+    network = empty(lambda: YOLOv1(2, grid=1))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    save_checkpoint(tmp_path / "last.pt", {"network": "YOLOv1", "classes": ["cat", "dog"], "boxes": 2, "size": 64,
+                                           "step": 7, "batch_norm": False, "model": network.state_dict()})
+    assert load_pretrained(network, ["dog", "cat"], None, tmp_path / "last.pt") == ["detect.8"]
+
+
+def test_a_backbone_from_either_kind_of_file(tmp_path):
+    first, second, random = YOLOv1Tiny(2, 1), YOLOv1Tiny(2, 1), YOLOv1Tiny(2, 1)
+    save_darknet_weights(first.backbone, tmp_path / "tiny.conv.13")
+    save_checkpoint(tmp_path / "backbone.pt", {"model": first.backbone.state_dict()})
+    for file in ("tiny.conv.13", "backbone.pt"):
+        second.load_state_dict(random.state_dict())
+        assert load_pretrained(second, ["cat", "dog"], tmp_path / file, None) == []
+        assert all(p.equal(q) for p, q in zip(second.backbone.parameters(), first.backbone.parameters()))
+        assert second.detect[2].weight.equal(random.detect[2].weight)
+
+
+def test_a_backbone_that_does_not_fit_asks_for_batch_norm_only_where_that_can_help(tmp_path):
+    save_checkpoint(tmp_path / "other.pt", {"model": {}})
+    without, with_norm, tiny = (empty(network_class) for network_class in (
+        lambda: YOLOv1(2, 1, batch_norm=False), lambda: YOLOv1(2, 1, batch_norm=True), lambda: YOLOv1Tiny(2, 1)))
+    for network, name, question in [(without, "other.pt", "; was it trained with another BATCH_NORM than False?"),
+                                    (with_norm, "other.pt", "; was it trained with another BATCH_NORM than True?"),
+                                    (without, "none.pt", None), (tiny, "other.pt", None)]:
+        with pytest.raises(InputError, match=name) as error:
+            load_pretrained(network, ["cat", "dog"], tmp_path / name, None)
+        assert str(error.value).endswith(question) if question else "BATCH_NORM" not in str(error.value)
 
 
 def test_a_training_from_the_authors_weights(tiny, tmp_path, monkeypatch, capsys):
-    still = dict(NETWORK="YOLOv1Tiny", MAX_STEPS=1, BATCH_SIZE=2, SIZE=64, NUM_WORKERS=0, EVALUATED=2, OPTIMIZER="sgd",
-                 LEARNING_RATE=0, RUNS=tmp_path, START=tiny)              # one step that moves no weight
-    for name, value in still.items():
+    # One step with a learning rate of 0, which changes no weight. The backbone's file is read first, so START wins.
+    save_darknet_weights(YOLOv1Tiny(2, 1).backbone, tmp_path / "tiny.conv.13")
+    constants = dict(NETWORK="YOLOv1Tiny", MAX_STEPS=1, BATCH_SIZE=2, SIZE=64, NUM_WORKERS=0, OPTIMIZER="sgd",
+                     LEARNING_RATE=0, RUNS=tmp_path, START=tiny, BACKBONE=tmp_path / "tiny.conv.13")
+    for name, value in constants.items():
         monkeypatch.setattr(train, name, value)
+    monkeypatch.setattr(evaluate, "MAX_TRAIN_EVALUATED", 2)
     train.main()
-    assert f"{tiny}: all is kept, but these start fresh: detect.2\n" in capsys.readouterr().out      # another grid
-    state, other = load_checkpoint(tmp_path / "yolov1" / "last.pt", "YOLOv1Tiny"), weights.load_detector(tiny)[0]
+    assert "start fresh: detect.2\n" in capsys.readouterr().out              # because the grid is another
+    path, other = tmp_path / "yolov1" / "last.pt", weights.load_detector(tiny)[0]
+    state = load_checkpoint(path, "YOLOv1Tiny")
     for key, value in other.named_parameters():
         if not key.startswith("detect.2"):
-            assert state["model"][key].equal(value)
+            assert state["model"][key].equal(value), key
 
-    # The same command goes on, not from the beginning; with the other network it does not.
+    # The same command continues from last.pt and does not start again. With another network it is refused.
     monkeypatch.setattr(train, "MAX_STEPS", 2)
     train.main()
-    assert "all is kept" not in capsys.readouterr().out
+    assert "start fresh" not in capsys.readouterr().out
     monkeypatch.setattr(train, "NETWORK", "YOLOv1")
     with pytest.raises(InputError, match="last.pt: was trained with another NETWORK"):
         train.main()
-    network, state = weights.load_detector(tmp_path / "yolov1" / "last.pt")
+
+    # Its checkpoint can be opened and started from. Then no layer starts fresh.
+    network, state = weights.load_detector(path)
     assert type(network) is YOLOv1Tiny and state["step"] == 2
-
-
-def test_a_backbone_of_darknet_with_batchnorm_is_folded(tmp_path, monkeypatch):
-    # extraction.conv.weights has BatchNorm, the paper's network has not: the same features.
-    torch.manual_seed(0)
-    with_norm = YOLOv1(20, grid=1, batch_norm=True).backbone.eval()
-    for tensor in with_norm.state_dict().values():
-        if tensor.ndim == 1:
-            tensor.uniform_(0.5, 1.5)
-    save_darknet_weights(with_norm, tmp_path / "extraction.conv.weights")
-    for name, value in dict(MAX_STEPS=1, BATCH_SIZE=2, SIZE=64, NUM_WORKERS=0, EVALUATED=2, OPTIMIZER="sgd",
-                            LEARNING_RATE=0, RUNS=tmp_path, BACKBONE=tmp_path / "extraction.conv.weights").items():
-        monkeypatch.setattr(train, name, value)
-    train.main()
-    network, _ = weights.load_detector(tmp_path / "yolov1" / "last.pt")
-    images = torch.rand(1, 3, 64, 64)
-    with torch.no_grad():
-        expected = with_norm(images)
-        assert torch.allclose(network.backbone(images), expected, atol=1e-4 * expected.abs().max())
-
-    # extraction.weights, the whole classifier, has 1,025,000 numbers more.
-    with open(tmp_path / "extraction.conv.weights", "ab") as file:
-        file.write(bytes(4 * 1_025_000))
-    again = YOLOv1(20, grid=1).backbone
-    load_darknet_weights(again, tmp_path / "extraction.conv.weights")
-    assert all(a.equal(b) for a, b in zip(again.parameters(), network.backbone.parameters()))
+    assert load_pretrained(YOLOv1Tiny(20, grid=1), VOC_CLASSES, None, path) == []

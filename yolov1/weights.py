@@ -1,54 +1,140 @@
 """
-Trained YOLOv1 detectors from files: checkpoints of train.py and resnet/train.py, and Darknet's .weights, the authors'
-or your own.
+Opens files of trained YOLOv1 detectors: checkpoints of train.py and resnet/train.py, and Darknet's .weights, the
+authors' or your own.
 
-The authors' files lie at https://pjreddie.com/media/files/: yolov1-tiny.weights; extraction.conv.weights (ImageNet: the
-backbone). Such a file does not say what it holds; its length does (FILES, below). Nor does it hold names. The paper's
-own network was yolo.weights in 2015; today's yolov1.weights is of another network (yolov1/model.py says which), and is
-refused.
+The authors have published yolov1-tiny.weights (VOC) and extraction.conv.weights (the backbone, trained on ImageNet) at
+https://pjreddie.com/media/files/. Since 2025 that address answers with a web page (issue 2655 of pjreddie/darknet).
+Their yolov1.weights belongs to another network than the paper's (yolov1/model.py describes it) and is refused. The file
+of the paper's network was called yolo.weights in 2015. It expects images of -1..1, so give that network 2 x - 1.
 
-    detect.py, evaluate.py    CHECKPOINT = RUNS / "yolov1-tiny.weights": with it come classes and input size
-    train.py                  BACKBONE = RUNS / "extraction.conv.weights", or, for classes of your own,
-                              START = RUNS / "yolov1-tiny.weights": it prints which layers start fresh
+A .weights file holds neither the name of its network nor class names. The table FILES below gives them for each length
+of a file. Put a file into runs/ and its path into a constant:
+
+    detect.py, evaluate.py    CHECKPOINT = RUNS / "yolov1-tiny.weights"
+    train.py                  BACKBONE = RUNS / "extraction.conv.weights"
+                              START = RUNS / "yolov1-tiny.weights", also for other classes: all layers but the last
+                              are copied
 
     python yolov1/weights.py  writes runs/yolov1/last.weights, which Darknet reads, from runs/yolov1/last.pt
 
-What changed from the detectors before: their parts had files of their own; here one file is the whole detector.
+What changed from the detectors before YOLO: those consist of several parts, each with a file of its own. Here one file
+holds the whole detector.
 """
-import sys
-from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 
-from shared.checkpoint import load_checkpoint, load_weights
-from shared.darknet_weights import read_header
-from shared.errors import InputError
+from shared.checkpoint import load_backbone, load_checkpoint, load_weights
+from shared.darknet_weights import fold_batchnorm, read_header, read_weights, write_weights
+from shared.detector_files import copy_detector, export, recognise
+from shared.errors import InputError, run
 from shared.paths import RUNS
 from shared.voc import CLASSES as VOC_CLASSES
 from yolov1.dataset import CLASSES
-from yolov1.model import BOXES, GRID, STRIDE, YOLOv1, darknet_order, load_darknet_weights, save_darknet_weights
+from yolov1.model import BOXES, GRID, STRIDE, Backbone, YOLOv1
 from yolov1.resnet.model import ResNetYOLOv1
 from yolov1.tiny.model import YOLOv1Tiny
 
 CHECKPOINT = RUNS / "yolov1" / "last.pt"
-NETWORKS = {"YOLOv1": partial(YOLOv1, batch_norm=False), "YOLOv1Tiny": YOLOv1Tiny}
-FILES = [          # network, classes of a .weights file, with the paper's 7 x 7 cells and 2 boxes, as long as GRID and
-                   # BOXES of model.py are not edited: the first as long
-    ("YOLOv1", VOC_CLASSES),         # yolo.weights of 2015  [darknet] cfg/yolo.cfg at 8c5364f5
-    ("YOLOv1Tiny", VOC_CLASSES),     # yolov1-tiny.weights   [darknet] cfg/yolov1-tiny.cfg
-    ("YOLOv1", CLASSES),             # what Darknet has trained on your data
+NETWORKS = {"YOLOv1": YOLOv1, "YOLOv1Tiny": YOLOv1Tiny}    # what train.py trains
+FILES = [          # what a .weights file may hold: network, classes. The first row whose network is as long as the file
+                   # is taken. The networks have GRID x GRID cells and BOXES boxes (model.py), YOLOv1 has no BatchNorm
+    ("YOLOv1", VOC_CLASSES),         # yolo.weights of 2015       [darknet] cfg/yolo.cfg at 8c5364f5
+    ("YOLOv1Tiny", VOC_CLASSES),     # yolov1-tiny.weights        [darknet] cfg/yolov1-tiny.cfg
+    ("YOLOv1", CLASSES),             # trained with Darknet on your data
     ("YOLOv1Tiny", CLASSES),
 ]
 
 
+def darknet_layers(module):
+    """
+    Yields the layers of a network that have weights, in the order of the cfg file: the ConvBlocks, and the layers
+    outside of them. The modules of our networks are defined in the same order.
+    """
+    if hasattr(module, "bn") or isinstance(module, (nn.Conv2d, nn.Linear)):
+        yield module
+    else:
+        for child in module.children():
+            yield from darknet_layers(child)
+
+
+def layer_tensors(layer):
+    """The tensors of one of the darknet_layers in the order of a .weights file."""
+    bn = getattr(layer, "bn", None)
+    if bn is not None:                                                       # a ConvBlock with BatchNorm
+        return [bn.bias, bn.weight, bn.running_mean, bn.running_var, layer.conv.weight]
+    layer = getattr(layer, "conv", layer)                                    # a ConvBlock without BatchNorm
+    return [layer.bias, layer.weight]
+
+
+def darknet_order(model):
+    """Yields the tensors of a network in the order of its .weights file."""
+    for layer in darknet_layers(model):
+        yield from layer_tensors(layer)
+
+
+@torch.no_grad()
+def load_darknet_weights(model, path):
+    """
+    Copies a .weights file into a detector, a classifier or the backbone of either. Returns the number of images seen.
+
+    The ConvBlocks of the file may have BatchNorm where the model's have none: extraction.weights has it, the paper's
+    network has not. BatchNorm is then folded into the convolutions. The file of YOLOv1's backbone may also hold the
+    last layer of the ImageNet classifier, which is skipped.
+    """
+    layers = list(darknet_layers(model))
+    plain = [layer for layer in layers if hasattr(layer, "bn") and layer.bn is None]         # ConvBlocks without it
+    classifier = 1000 + 1000 * 1024 if isinstance(model, Backbone) else 0    # biases and weights of its last layer
+
+    expected = {"this network": sum(tensor.numel() for tensor in darknet_order(model))}
+    if plain:                                                                # gamma, mean, variance for each channel
+        extra = 3 * sum(block.conv.out_channels for block in plain)
+        expected["this network with BatchNorm"] = expected["this network"] + extra
+    if classifier:
+        expected |= {f"{name} and a classifier": count + classifier for name, count in expected.items()}
+    found, *_ = read_header(path, expected)
+    folded = plain if "BatchNorm" in found else []
+
+    shapes = []                                                              # of the tensors in the file
+    for layer in layers:
+        own = [tensor.shape for tensor in layer_tensors(layer)]
+        if layer in folded:
+            bias, weight = own
+            own = [bias, bias, bias, bias, weight]                           # beta, gamma, mean, variance, weights
+        shapes += own
+    numbers, seen = read_weights(path, shapes, classifier)
+
+    numbers = iter(numbers)
+    for layer in layers:
+        if layer in folded:
+            beta, gamma, mean, variance, weight = (next(numbers) for _ in range(5))
+            values = fold_batchnorm(beta, gamma, mean, variance, weight)     # bias, weights
+        else:
+            values = [next(numbers) for _ in layer_tensors(layer)]
+        for tensor, value in zip(layer_tensors(layer), values):
+            tensor.copy_(value)
+    return seen
+
+
+def save_darknet_weights(model, path, seen=0):
+    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
+    write_weights(path, darknet_order(model), seen)
+
+
+def darknet_network(name, classes):
+    """The network of a row of FILES."""
+    if name == "YOLOv1":
+        return YOLOv1(len(classes), batch_norm=False)
+    return YOLOv1Tiny(len(classes))
+
+
 def load_detector(path):
     """
-    path     a checkpoint, *.pt, or a .weights file, of any other ending
-    returns  the network, on the CPU, not training; a dict of its name (network), classes, boxes, size (of the input,
-             in pixels) and step
-    raises   InputError, naming the file, if it is missing, damaged, or of no network known here
+    path     a checkpoint if it ends with .pt, otherwise a .weights file
+    returns  the network, on the CPU and in evaluation mode, and a dict with network (its name), classes, boxes, size
+             (of the input, in pixels) and step; a checkpoint's dict holds more
+    raises   InputError, naming the file, if it is missing or damaged, or if its network is unknown
     """
     if Path(path).suffix == ".pt":
         state = load_checkpoint(path, *NETWORKS, "ResNetYOLOv1")
@@ -62,48 +148,52 @@ def load_detector(path):
         load_weights(network, state["model"], path)
         return network.eval(), state
 
-    with torch.device("meta"):                                               # only to count: no numbers are made
-        networks = [NETWORKS[name](len(classes)) for name, classes in FILES]
-    counts = [sum(tensor.numel() for tensor in darknet_order(network)) for network in networks]
-    expected = {f"{name}, {len(classes)} classes": count for (name, classes), count in zip(FILES, counts)}
-    what, *_ = read_header(path, expected)
-    name, classes = FILES[counts.index(expected[what])]
-    network = NETWORKS[name](len(classes))
-    step = load_darknet_weights(network, path) // 64                         # of 64 images [darknet] get_current_batch
+    counts = []                                                              # of the numbers in each row's file
+    for name, classes in FILES:
+        with torch.device("meta"):                                           # shapes only, without memory for numbers
+            network = darknet_network(name, classes)
+        counts.append(sum(tensor.numel() for tensor in darknet_order(network)))
+    name, classes = recognise(path, FILES, counts)
+    network = darknet_network(name, classes)
+    step = load_darknet_weights(network, path) // 64                         # of 64 images [darknet]
     return network.eval(), {"network": name, "classes": classes, "boxes": BOXES, "size": STRIDE * GRID, "step": step}
 
 
-def start_from(path, network, classes):
+def load_pretrained(network, classes, backbone, start):
     """
-    Copies a detector's weights into the network. What names its classes, the last layer, is left as it was, if the
-    classes are others; so is what has another shape. Returns the names of the layers that were left.
+    Gives a new network its first weights. Both files may be a checkpoint (.pt), a .weights file or None.
+
+    backbone  the constant BACKBONE of train.py: a classifier's weights, for the network's backbone
+    start     the constant START of train.py: a detector's weights. If its classes are others, the last layer is not
+              copied
+    returns   the names of the layers that keep their random weights although start was given
     """
-    other, state = load_detector(path)
-    if type(other) is not type(network):
-        raise InputError(f"{path}: holds {state['network']}, not {type(network).__name__}")
-    *_, last = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
-    same = state["classes"] == classes
-    own, kept = network.state_dict(), {}
-    for key, value in other.state_dict().items():
-        if key in own and value.shape == own[key].shape and (same or key.rpartition(".")[0] != last):
-            kept[key] = value
-    network.load_state_dict({**own, **kept})
-    return list(dict.fromkeys(key.rpartition(".")[0] for key in own if key not in kept))
+    try:
+        if backbone and Path(backbone).suffix == ".pt":
+            load_backbone(network.backbone, backbone)
+        elif backbone:
+            load_darknet_weights(network.backbone, backbone)
+    except InputError as error:
+        if isinstance(network, YOLOv1) and Path(backbone).exists():
+            batch_norm = network.backbone.stage1[0].bn is not None
+            raise InputError(f"{error}; was it trained with another BATCH_NORM than {batch_norm}?") from None
+        raise
+    if not start:
+        return []
+    other, state = load_detector(start)
+    excluded = []
+    if state["classes"] != classes:
+        *_, last = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
+        excluded = [last]
+    return copy_detector(network, other, excluded, start)
 
 
 def main():
     network, state = load_detector(CHECKPOINT)
-    out = Path(CHECKPOINT).with_suffix(".weights")
-    if out == Path(CHECKPOINT):
-        raise InputError(f"{CHECKPOINT}: is such a file already")
     if state["network"] not in NETWORKS:
         raise InputError(f"{CHECKPOINT}: holds {state['network']}, which Darknet does not know")
-    save_darknet_weights(network, out, seen=64 * state["step"])
-    print(f"{out}: {state['network']}, {len(state['classes'])} classes, {out.stat().st_size:,} bytes")
+    export(CHECKPOINT, state, darknet_order(network))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)
