@@ -31,7 +31,7 @@ SCENE = "000006"                                        # the name of an image o
 VERSIONS = ["yolov1", "yolov2", "yolov3"]
 TERMS = ["xy", "wh", "object", "no_object", "class", "total"]
 COLOURS = ["tab:blue", "tab:cyan", "tab:green", "tab:red", "tab:purple", "black"]
-NOTEBOOK, CHAPTER = ROOT / "yolov3" / "walkthrough.ipynb", "Who learns what"
+NOTEBOOK, CHAPTER = ROOT / "yolov3" / "walkthrough.ipynb", "Which predictor learns which object"
 
 
 def lines_of(path):

@@ -1,10 +1,16 @@
-"""Pictures to look at: boxes on images, sheets of images, training curves, precision-recall curves."""
+"""
+Pictures to look at: boxes on images, sheets of images, training curves, precision-recall curves.
+
+The first half makes pictures for files. The second half draws on the axes of a figure, for the notebooks. There an
+image is (3, H, W) float 0..1, as the network takes it, and a box is left, top, right, bottom as fractions of the image.
+"""
 import colorsys
 import csv
 import math
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
 from shared.metrics import envelope
@@ -113,12 +119,93 @@ def write_precision_recall(path, curves, ap, classes):
         axes.axis("off")
     for axes, label in zip(panels.flat, labels):
         recall, precision, *_ = curves[label]
-        axes.plot(recall, precision, ".-", color="0.6", linewidth=1, markersize=3)
-        if len(recall):
-            axes.step(np.insert(recall, 0, 0), np.insert(envelope(precision), 0, envelope(precision)[0]), where="pre")
-        axes.set(xlim=(0, 1.02), ylim=(0, 1.05), title=f"{classes[label]}  {ap[label]:.3f}")
-        axes.grid(alpha=0.3)
+        plot_precision_recall(axes, recall, precision, f"{classes[label]}  {ap[label]:.3f}")
     figure.supxlabel("recall")
     figure.supylabel("precision")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=90)
+
+
+# ---- On the axes of a figure, for the notebooks
+
+def show_image(axes, image, title="", fade=0):
+    """Fills the axes with the image (3, H, W). They run from 0 to 1, across and down. fade, 0..1, mixes in white."""
+    pixels = image.permute(1, 2, 0).numpy()                              # (H, W, 3)
+    axes.imshow(pixels * (1 - fade) + fade, extent=(0, 1, 1, 0))
+    axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[], title=title)
+
+
+def draw_grid(axes, columns, rows):
+    """Draws white lines around the cells."""
+    axes.vlines([i / columns for i in range(columns + 1)], 0, 1, "white", linewidth=8 / columns, zorder=0.5)
+    axes.hlines([i / rows for i in range(rows + 1)], 0, 1, "white", linewidth=8 / rows, zorder=0.5)
+
+
+def fill_cells(axes, cells, columns, rows, colour, alpha=0.9):
+    """Fills cells of a grid with a colour. cells is a list of (row, column)."""
+    for row, column in cells:
+        corner = column / columns, row / rows
+        axes.add_patch(Rectangle(corner, 1 / columns, 1 / rows, facecolor=colour, alpha=alpha))
+
+
+def outline_boxes(axes, boxes, colour, **style):
+    """Outlines boxes, a tensor or array (n, 4). style goes to matplotlib's Rectangle: linewidth=2, linestyle="--"."""
+    for left, top, right, bottom in boxes.tolist():
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=colour, **style))
+
+
+def label_colour(label):
+    """The class_colour of a label as matplotlib takes it. -> (r, g, b), 0..1"""
+    return tuple(c / 255 for c in class_colour(int(label)))
+
+
+def write_name(axes, box, text, colour="black"):
+    """Writes text on the upper edge of a box (4,), at its left corner, or at its right one in the right half."""
+    left, top, right, bottom = (min(max(float(side), 0), 1) for side in box)
+    x, side = (left, "left") if left < 0.5 else (right, "right")
+    axes.text(x, max(top, 0.05), text, ha=side, va="bottom", fontsize=8.5, color=colour,
+              bbox={"facecolor": "white", "pad": 1, "edgecolor": "none"})
+
+
+def show_detections(axes, image, rows, classes, title="", names=True):
+    """Shows the image with detections. rows (D, 6) label, score, left, top, right, bottom, as nms_per_class returns."""
+    show_image(axes, image, title, fade=0.2)
+    for row in rows.flip(0):                                             # the best on top
+        label, score = int(row[0]), row[1].item()
+        outline_boxes(axes, row[None, 2:], label_colour(label), linewidth=2)
+        if names:
+            write_name(axes, row[2:], f"{classes[label]} {score:.2f}")
+
+
+def show_roles(axes, responsible, ignored):
+    """Fills cells with a responsible predictor in orange, others with an ignored one in blue. Masks (A, H, W) bool."""
+    for mask, colour in [(ignored, "royalblue"), (responsible, "darkorange")]:
+        _, H, W = mask.shape
+        fill_cells(axes, mask.any(0).nonzero().tolist(), W, H, colour)
+
+
+def show_map(axes, image, values, title=""):
+    """Shows a value for each cell, (H, W) 0..1, over the image: transparent where it is 0, red where it is 1."""
+    show_image(axes, image, title, fade=0.4)
+    values = values.numpy()
+    axes.imshow(values, extent=(0, 1, 1, 0), cmap="Reds", vmin=0, vmax=1, alpha=values * 0.9, interpolation="nearest")
+
+
+def plot_terms(axes, log, title=""):
+    """Plots the loss by term. log has a dict for each step, {"xy": 0.1, ..., "total": 2.3}. The total is black."""
+    for term in log[0]:
+        style = {"color": "black", "linewidth": 2.5} if term == "total" else {}
+        axes.plot(range(1, len(log) + 1), [row[term] for row in log], label=term, **style)
+    axes.set(yscale="log", xlabel="step", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))                 # beside the axes
+
+
+def plot_precision_recall(axes, recall, precision, title=""):
+    """Plots recall and precision after each detection in grey, and fills the area under their envelope, the AP."""
+    axes.plot(recall, precision, "o-", color="0.6", linewidth=1, markersize=4)
+    if len(recall):
+        best = envelope(np.asarray(precision))
+        axes.fill_between([0, *recall], [best[0], *best], step="pre", alpha=0.3)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.05), title=title)
+    axes.grid(alpha=0.3)

@@ -3,7 +3,6 @@ One process for each GPU. torchrun starts them and tells each its number; withou
 
 Every function here also works, and does nothing in particular, when there is one process.
 """
-import atexit
 import os
 from datetime import timedelta
 
@@ -24,8 +23,8 @@ def start_processes():
         torch.cuda.set_device(device)
     if ranks > 1:
         backend, device_id = ("nccl", device) if device.type == "cuda" else ("gloo", None)
-        dist.init_process_group(backend, device_id=device_id, timeout=timedelta(hours=3))    # rank 0 evaluates alone,
-        atexit.register(dist.destroy_process_group)                                          # and the others wait
+        # While rank 0 evaluates the others wait, so the limit is generous.
+        dist.init_process_group(backend, device_id=device_id, timeout=timedelta(hours=3))
     return rank, ranks, device
 
 
@@ -42,6 +41,13 @@ def average(values, ranks):
     if ranks > 1:
         dist.all_reduce(numbers)
     return dict(zip(values, (numbers / ranks).tolist()))
+
+
+def end_processes(ranks):
+    """Waits for all processes at the end of a training, and dissolves their group."""
+    if ranks > 1:
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 def has_bfloat16(device):

@@ -1,5 +1,6 @@
-"""The notebooks: each as it lies in the repository, and each run again from top to bottom."""
+"""The notebooks: what is stored in them, what they import and define, and whether they still run from top to bottom."""
 import ast
+import importlib
 import re
 
 import nbformat
@@ -41,7 +42,7 @@ def test_outputs_are_kept_and_small(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=str)
 def test_nothing_is_written_twice(path):
-    """What a notebook defines is its own: no function or class of the files beside it."""
+    """A notebook defines no function or class that a file beside it or in shared/ defines."""
     files = [*(ROOT / path).parent.glob("*.py"), *ROOT.glob("shared/*.py")]
     theirs = {node.name for file in files for node in ast.parse(file.read_text()).body
               if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
@@ -52,18 +53,40 @@ def test_nothing_is_written_twice(path):
     assert not ours & theirs
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=str)
+def test_what_a_notebook_imports_exists(path):
+    for cell in cells(path):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module)
+                missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+                assert not missing, f"{path}: from {node.module} import {missing}"
+
+
+def test_the_lines_with_a_bug_are_lines_of_the_loss():
+    """Each bug of debugging.ipynb changes one line, which is in loss.py exactly once. The result is still Python."""
+    loss = (ROOT / "yolov3" / "loss.py").read_text()
+    statements = [node for cell in cells("yolov3/debugging.ipynb") for node in ast.parse(cell.source).body]
+    bugs, = [ast.literal_eval(node.value) for node in statements
+             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "BUGS"]
+    assert len(bugs) >= 5
+    for name, (before, after) in bugs.items():
+        assert loss.count(before) == 1 and after != before and "\n" not in before + after, name
+        ast.parse(loss.replace(before, after))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=str)
 def test_the_notebook_runs(path, tmp_path, monkeypatch):
     """
-    Also that it writes nothing into the repository, and prints what it printed when committed. (What comes out of
-    a training differs from one machine to the next: the notebooks show it in pictures only.)
+    It also writes nothing into the repository and prints what it printed before. The result of a training differs from
+    one machine to the next, so the notebooks show it in pictures only.
     """
     def files():
         return {p: p.stat().st_mtime_ns for p in ROOT.rglob("*") if p.is_file() and "__pycache__" not in p.parts
                 and ".git" not in p.parts and ".pytest_cache" not in p.parts}
 
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")                           # on a busy machine several wait for each other
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")                           # on a busy machine threads wait for each other
     before, notebook = files(), nbformat.read(ROOT / path, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     assert files() == before and not list(tmp_path.iterdir())

@@ -1,4 +1,5 @@
 """The stretch and the augmentation by hand, on images drawn here; the same pictures whatever loads them."""
+import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -63,6 +64,31 @@ def test_what_augmentation_varies(annotation):
     assert 0.66 < white.min() < 0.72 and white.max() == 1
     assert (white[x > 0.5] == 1).any() and (white[x > 0.5] < 1).any()     # the mirror image is not always the dark one
     assert (white[x < 0.5] == 1).any() and (white[x < 0.5] < 1).any()
+
+
+def test_saturation_changes_and_hue_does_not(annotation, tmp_path):
+    # All pixels are (150, 100, 100). ColorJitter's saturation moves each colour away from its grey, or luma,
+    # 0.299 150 + 0.587 100 + 0.114 100 = 114.95: (max - min) / luma is 50 / 114.95 = 0.435 in the picture, and between
+    # 0.435 / 1.5 = 0.290 and 0.435 1.5 = 0.652 in augmented ones. The exposure multiplies both, which changes nothing.
+    # Hue is the same in all: green and blue stay equal, where a turn of up to 36 degrees would part them by up to
+    # 36 / 60 = 0.6 of max - min.
+    luma = 0.299 * 150 + 0.587 * 100 + 0.114 * 100
+    assert [luma, 50 / luma, 50 / luma / 1.5, 50 / luma * 1.5] == pytest.approx([114.95, 0.435, 0.290, 0.652], abs=5e-4)
+    Image.fromarray(np.full((100, 200, 3), (150, 100, 100), np.uint8)).save(tmp_path / "red.png")
+    dataset = DetectionDataset([annotation._replace(image=tmp_path / "red.png")], 32, augment=True)
+    colours = torch.stack([dataset[0, draw][0][:, 16, 16] for draw in range(64)])            # (64, 3)
+    red, green, blue = colours.T
+    saturation = (red - green) / (0.299 * red + 0.587 * green + 0.114 * blue)
+    assert 0.27 < saturation.min() < 0.33 and 0.60 < saturation[red < 1].max() < 0.66
+    assert (green - blue).abs().max() < 0.01
+
+
+def test_other_transforms_can_follow_the_crop(annotation):
+    # Without jitter and with a transform that never happens, the picture is the image itself, only resized otherwise.
+    dataset = DetectionDataset([annotation], 100, augment=True, jitter=0, transforms=[A.HorizontalFlip(p=0)])
+    image, targets = dataset[0, 1]
+    assert targets[0].tolist() == pytest.approx([3, 0.3, 0.35, 0.4, 0.5])
+    assert image[0, 35, 11:49].tolist() == [1] * 38 and image[0, 35, 52:].max() == 0
 
 
 class Fixed:
@@ -134,7 +160,7 @@ def test_an_augmented_image_without_objects(annotation):
     assert DetectionDataset([empty], 64, augment=True)[0, 1][1].shape == (0, 5)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_draw_what_one_process_draws(annotation, method):
     # The same draw gives the same picture in every process and epoch, another draw another picture.
     keys = [[(0, (0, n)), (0, (0, n + 1))] for n in range(4)]

@@ -3,11 +3,13 @@ import csv
 import os
 import subprocess
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 import torchvision
 
 import yolov1.detect as detect
@@ -16,13 +18,13 @@ import yolov1.resnet.train as train
 from shared.checkpoint import load_checkpoint
 from shared.errors import InputError
 from shared.layers import count_operations
-from shared.paths import ROOT
+from shared.paths import ROOT, SAMPLES
 from shared.voc import CLASSES, read_split
 from yolov1.dataset import TEST, DetectionDataset
 from yolov1.resnet.model import ResNetYOLOv1
 from yolov1.weights import load_detector
 
-SHORT = dict(MAX_STEPS=4, BATCH_SIZE=8, SIZE=64, EVALUATE_EVERY=1, CHECKPOINT_EVERY=1, NUM_WORKERS=0, EVALUATED=2)
+SHORT = dict(MAX_STEPS=4, BATCH_SIZE=8, SIZE=64, EVALUATE_EVERY=2, CHECKPOINT_EVERY=2, NUM_WORKERS=0)
 
 
 # ---- the network
@@ -30,21 +32,21 @@ SHORT = dict(MAX_STEPS=4, BATCH_SIZE=8, SIZE=64, EVALUATE_EVERY=1, CHECKPOINT_EV
 @pytest.mark.parametrize("depth, convolutions", [(18, 20), (34, 36)])
 def test_output_shapes(depth, convolutions):
     # ResNet-18: 17 convolutions, and three more where a shortcut changes its shape; the head has three.
-    network = ResNetYOLOv1(num_classes=3, depth=depth, boxes=4).eval()
-    assert sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) == convolutions + 3
-    with torch.no_grad():
+    with torch.device("meta"):                                            # shapes without numbers
+        network = ResNetYOLOv1(num_classes=3, depth=depth, num_boxes=4).eval()
+        assert sum(isinstance(layer, nn.Conv2d) for layer in network.modules()) == convolutions + 3
         assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 1, 1, 23)
         assert network(torch.zeros(1, 3, 192, 192)).shape == (1, 3, 3, 23)
 
 
-@pytest.mark.parametrize("depth, parameters, billions", [(18, 15_912_542, 14.97), (34, 26_020_702, 29.77)])
-def test_parameters_and_operations(depth, parameters, billions):
+@pytest.mark.parametrize("depth, published, parameters, billions", [
+    (18, 11_689_512, 15_912_542, 14.97), (34, 21_797_672, 26_020_702, 29.77)])
+def test_parameters_and_operations(depth, published, parameters, billions):
     # torchvision's 11,689,512 and 21,797,672 less the classifier's 513,000; the head: two 3 x 3 x 512 of 2,359,296 and
-    # 1,024 of BatchNorm each, and 513 for each of 30 outputs.
-    rows = count_operations(ResNetYOLOv1(20, depth), 448, 448)
-    published = {18: 11_689_512, 34: 21_797_672}[depth]
+    # 1,024 of BatchNorm each, and 513 for each of 30 outputs. At 64 x 64 there is 1 cell, at 448 x 448 there are 49.
     assert parameters == published - 513_000 + 2 * (2_359_296 + 1_024) + 30 * 513
-    assert sum(row[3] for row in rows) == parameters and round(sum(row[4] for row in rows) / 1e9, 2) == billions
+    rows = count_operations(ResNetYOLOv1(20, depth), 64, 64)
+    assert sum(row[3] for row in rows) == parameters and round(49 * sum(row[4] for row in rows) / 1e9, 2) == billions
 
 
 @pytest.mark.parametrize("height, width", [(96, 96), (128, 64)])
@@ -91,12 +93,12 @@ def test_the_learning_rate(monkeypatch):
 
 def test_augmentation_moves_the_boxes_with_the_objects():
     # The three transformations happen half of the time each: an eighth of the pictures are as they were.
-    flip, jitter, affine = train.augmentation().transforms
+    flip, jitter, affine = train.augmentation()
     assert [type(t).__name__ for t in (flip, jitter, affine)] == ["HorizontalFlip", "ColorJitter", "Affine"]
     assert flip.p == jitter.p == affine.p == 0.5
     image, boxes = np.zeros((100, 100, 3), np.uint8), np.array([[20.0, 10, 60, 50]])
     image[10:50, 20:60] = (200, 60, 60)
-    transform, unchanged = train.augmentation(), 0
+    transform, unchanged = DetectionDataset([], 100, augment=True, transforms=train.augmentation()).distort, 0
     for seed in range(80):
         for n, part in enumerate(transform.transforms):                   # as DetectionDataset does
             part.set_random_seed(3 * seed + n)
@@ -112,15 +114,33 @@ def test_augmentation_moves_the_boxes_with_the_objects():
     assert 3 <= unchanged <= 20
 
 
-def start(folder, **constants):
-    """Runs yolov1.resnet.train's main() with its constants changed; -> CompletedProcess"""
-    settings = "".join(f"train.{name} = {value!r}\n" for name, value in {**SHORT, **constants}.items())
-    (folder / "start.py").write_text(
-        f"import sys, pathlib\nimport yolov1.resnet.train as train\nfrom shared.errors import InputError\n"
-        f"train.RUNS = pathlib.Path({str(folder)!r})\n{settings}\nif __name__ == '__main__':\n"
-        f"    try: train.main()\n    except InputError as error: sys.exit(str(error))\n")
-    return subprocess.run([sys.executable, str(folder / "start.py")], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "2"})
+def load_preset(preset, monkeypatch):
+    """yolov1/resnet/train.py as it is where PRESET in yolov1/dataset.py has this value."""
+    source = (ROOT / "yolov1" / "dataset.py").read_text()
+    assert source.count('\nPRESET = "sample"') == 1
+    dataset, script = ModuleType("yolov1.dataset"), ModuleType("yolov1.resnet.train")
+    exec(source.replace('\nPRESET = "sample"', f'\nPRESET = "{preset}"'), dataset.__dict__)
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "yolov1.dataset", dataset)
+        exec((ROOT / "yolov1" / "resnet" / "train.py").read_text(), script.__dict__)
+    return script
+
+
+def test_the_presets(monkeypatch):
+    sample, voc = load_preset("sample", monkeypatch), load_preset("darknet", monkeypatch)
+    folder = SAMPLES / "voc" / "VOCdevkit" / "VOC2007"
+    assert (sample.TRAIN, sample.TEST) == ([(folder, "train")], [(folder, "val")])
+    assert (sample.MAX_STEPS, sample.SIZE, sample.AUGMENT, sample.WEIGHTS) == (150, 256, False, None)
+    folder = ROOT / "voc" / "VOCdevkit"
+    assert (voc.TRAIN, voc.TEST) == ([(folder / "VOC2012", "trainval")], [(folder / "VOC2007", "test")])
+    assert (voc.MAX_STEPS, voc.SIZE, voc.AUGMENT, voc.WEIGHTS) == (18_000, 448, True, "DEFAULT")
+    assert voc.MAX_STEPS * voc.BATCH_SIZE // 11_540 == 99                  # epochs that are finished
+
+
+def train_with(monkeypatch, folder, **constants):
+    for name, value in {**SHORT, "RUNS": folder, **constants}.items():
+        monkeypatch.setattr(train, name, value)
+    train.main()
 
 
 def log(folder):
@@ -128,56 +148,88 @@ def log(folder):
         return list(csv.DictReader(file))
 
 
+def last(folder):
+    return load_checkpoint(folder / "yolov1_resnet" / "last.pt", "ResNetYOLOv1")
+
+
+class Small(nn.Module):
+    """Stands for the network. An output of the right shape: one convolution, BatchNorm, and a linear layer."""
+
+    def __init__(self, num_classes, depth, num_boxes, weights):
+        super().__init__()
+        Small.weights = weights
+        self.conv, self.bn = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.detect = nn.Linear(8, num_classes + 5 * num_boxes)
+
+    def forward(self, images):
+        return self.detect(F.avg_pool2d(self.bn(self.conv(images)), 64).permute(0, 2, 3, 1))
+
+
+SMALL = dict(ResNetYOLOv1=Small, AUGMENT=True, WEIGHTS="DEFAULT", EVALUATE_EVERY=99, CHECKPOINT_EVERY=99,
+             measure=lambda *_: {"AP50 train": 0.0, "AP50 test": 0.0}, write_training_curves=lambda *_: None)
+
+
+def test_interrupted_and_started_again_ends_with_the_same_weights(tmp_path, monkeypatch):
+    # MAX_STEPS is raised in between. This does not change the learning rate, as long as the burn-in lasts.
+    train_with(monkeypatch, tmp_path / "whole", **SMALL)
+    assert Small.weights == "DEFAULT"
+    train_with(monkeypatch, tmp_path / "parts", **SMALL, MAX_STEPS=2)
+    train_with(monkeypatch, tmp_path / "parts", **SMALL)
+    assert Small.weights is None                                          # those of last.pt follow
+    one, other = last(tmp_path / "whole")["model"], last(tmp_path / "parts")["model"]
+    assert all(value.equal(other[key]) for key, value in one.items())
+    assert [row["total"] for row in log(tmp_path / "parts")] == [row["total"] for row in log(tmp_path / "whole")]
+    for constants, message in [(dict(DEPTH=34), "was trained with another DEPTH"),
+                               (dict(SIZE=128), "was trained with another SIZE")]:
+        with pytest.raises(InputError, match=message):
+            train_with(monkeypatch, tmp_path / "parts", **SMALL, MAX_STEPS=6, **constants)
+    with pytest.raises(InputError, match="all 4 steps are done. To train on, raise MAX_STEPS in yolov1/resnet/train"):
+        train_with(monkeypatch, tmp_path / "parts", **{**SMALL, "DEPTH": 18, "SIZE": 64})
+
+
+def test_batchnorm_momentum_and_augment_reach_their_places(tmp_path, monkeypatch):
+    # Small's BatchNorm: an average that starts at 0 and has .25 of the first batch's mean after a step; with a momentum
+    # of 1 it has all of it.
+    made = []
+
+    class Recorder(DetectionDataset):
+        def __init__(self, annotations, size, augment, jitter, transforms):
+            made.append((size, augment, jitter, len(transforms)))
+            super().__init__(annotations, size, augment, jitter, transforms)
+    monkeypatch.setattr(train, "DetectionDataset", Recorder)
+    for momentum in (0.25, 1.0):
+        train_with(monkeypatch, tmp_path / str(momentum), **SMALL, MAX_STEPS=1, BATCHNORM_MOMENTUM=momentum)
+    quarter, full = (last(tmp_path / name)["model"]["bn.running_mean"] for name in ("0.25", "1.0"))
+    assert full.abs().min() > 0
+    torch.testing.assert_close(quarter, full / 4)
+    assert made == [(64, True, 0, 3)] * 2
+
+
+@pytest.mark.parametrize("constants, message", [
+    (dict(SUBDIVISIONS=3), "BATCH_SIZE 8 cannot be divided by SUBDIVISIONS 3"), (dict(SIZE=96), "divisible by 64"),
+    (dict(DEPTH=50), r"DEPTH 50 is none of \(18, 34\)"), (dict(TRAIN=[]), "TRAIN and TEST need at least one")])
+def test_constants_that_cannot_be_are_refused(tmp_path, monkeypatch, constants, message):
+    with pytest.raises(InputError, match=message):
+        train_with(monkeypatch, tmp_path, **{**SMALL, **constants})
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A training of four steps that nothing interrupted."""
+    """A training of one step with the network itself."""
     folder = tmp_path_factory.mktemp("whole")
-    result = start(folder)
-    assert result.returncode == 0, result.stderr
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        train_with(monkeypatch, folder, MAX_STEPS=1, BATCH_SIZE=4)
     return folder
 
 
 def test_what_a_training_leaves(whole):
     run = whole / "yolov1_resnet"
     assert {path.name for path in run.iterdir()} == {"last.pt", "best.pt", "log.csv", "curves.png", "detections"}
-    assert [row["step"] for row in log(whole)] == ["1", "2", "3", "4"]
-    for row in log(whole):
-        *terms, total = (float(row[term]) for term in train.TERMS)
-        assert total == pytest.approx(sum(terms), rel=1e-4)
-    state = load_checkpoint(run / "last.pt", "ResNetYOLOv1")
-    assert (state["step"], state["size"], state["boxes"], state["depth"]) == (4, 64, 2, 18)
-
-
-def test_interrupted_and_started_again_ends_with_the_same_weights(whole, tmp_path):
-    # MAX_STEPS is raised in between; it does not matter to the rate, as long as the burn-in lasts.
-    assert start(tmp_path, MAX_STEPS=2).returncode == 0
-    assert start(tmp_path).returncode == 0
-    one, other = (load_checkpoint(folder / "yolov1_resnet" / "last.pt", "ResNetYOLOv1")["model"]
-                  for folder in (whole, tmp_path))
-    assert all(value.equal(other[key]) for key, value in one.items())
-    assert [row["total"] for row in log(tmp_path)] == [row["total"] for row in log(whole)]
-
-
-def test_another_depth_or_a_finished_run_is_refused(whole):
-    result = start(whole, MAX_STEPS=6, DEPTH=34)
-    assert result.returncode == 1 and "was trained with another DEPTH" in result.stderr
-    result = start(whole)
-    assert result.returncode == 0 and "has done its 4 steps" in result.stdout
-
-
-@pytest.mark.parametrize("constants, message", [
-    (dict(SUBDIVISIONS=3), "BATCH_SIZE 8 cannot be divided by SUBDIVISIONS 3"), (dict(SIZE=96), "divisible by 64"),
-    (dict(DEPTH=50), "DEPTH 50 is neither 18 nor 34"), (dict(TRAIN=[]), "TRAIN and TEST need at least one")])
-def test_constants_that_cannot_be_are_refused(tmp_path, monkeypatch, constants, message):
-    for name, value in {**SHORT, "RUNS": tmp_path, **constants}.items():
-        monkeypatch.setattr(train, name, value)
-    with pytest.raises(InputError, match=message):
-        train.main()
-
-
-def test_augmented_training_runs(tmp_path):
-    result = start(tmp_path, MAX_STEPS=1, AUGMENT=True)
-    assert result.returncode == 0, result.stderr
+    (row,) = log(whole)
+    *terms, total = (float(row[term]) for term in train.TERMS)
+    assert total == pytest.approx(sum(terms), rel=1e-4)
+    state = last(whole)
+    assert (state["step"], state["size"], state["boxes"], state["depth"]) == (1, 64, 2, 18)
 
 
 # ---- yolov1's own scripts open its checkpoint
@@ -194,7 +246,7 @@ def test_evaluate_and_detect_open_it_by_its_name(whole, tmp_path, monkeypatch, c
     for name, value in [("CHECKPOINT", path), ("SOURCE", source), ("OUT", tmp_path), ("SCORE_THRESHOLD", -1e9)]:
         monkeypatch.setattr(detect, name, value)
     detect.main()
-    # What stands in detections.txt is what the network itself says of this image.
+    # detections.txt holds what the network itself says of this image.
     annotation = next(a for a in read_split(*TEST[0], CLASSES) if a.image.name == "000017.jpg")
     output = network(DetectionDataset([annotation], 64)[0][0][None])
     scores = output[0, 0, 0, 20:22, None] * output[0, 0, 0, :20]

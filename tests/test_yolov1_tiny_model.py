@@ -9,7 +9,7 @@ from yolov1.tiny.model import STRIDE, YOLOv1Tiny
 
 @pytest.mark.parametrize("grid", [1, 2])
 def test_output_shapes(grid):
-    network = YOLOv1Tiny(num_classes=4, grid=grid, boxes=3).eval()
+    network = YOLOv1Tiny(num_classes=4, grid=grid, num_boxes=3).eval()
     with torch.no_grad():
         assert network(torch.zeros(2, 3, grid * STRIDE, grid * STRIDE)).shape == (2, grid, grid, 4 + 5 * 3)
 

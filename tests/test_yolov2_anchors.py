@@ -1,13 +1,9 @@
 """k-means on boxes whose clusters are known, and the distance by hand."""
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
 import yolov2.anchors as anchors
 from shared.errors import InputError
-from shared.paths import ROOT
 from shared.voc import Annotation
 
 
@@ -25,19 +21,19 @@ def test_overlaps_by_hand():
 
 
 def test_known_clusters_are_found():
-    # A standing, a lying, a small and a large kind: the medians are the shapes to within 1 %.
+    # A small, a high, a wide and a large kind: the medians are the shapes to within 1 %.
     shapes = [(0.05, 0.06), (0.1, 0.4), (0.5, 0.2), (0.8, 0.7)]                # the smallest first
     sizes = groups(shapes)
     found = anchors.best_clusters(sizes, 4)
     assert found == pytest.approx(np.array(shapes), rel=0.01)
-    # Both sides are off by 1.5 % on the average, either way: an IOU of about 1 - 2 * .015.
+    # Each side differs from the median's by 1.5 % on average: an IOU of about 1 - 2 * .015 = .97.
     assert anchors.average_iou(sizes, found) == pytest.approx(0.97, abs=0.005)
 
 
 def test_the_distance_is_that_of_shapes_not_of_lengths(monkeypatch):
-    # Squares of .1 (10 of them), .4 (11) and .9 (30); clusters that begin at .1 and .9. By lengths .4 is nearer to
-    # .1. By IOU it belongs to .9: .16 / .81 = .198 against .01 / .16 = .0625; and the median of those 41 is .9. By
-    # lengths the 21 smaller ones would be together, at .4.
+    # Squares of .1 (10 of them), .4 (11) and .9 (30); clusters that begin at .1 and .9. By Euclidean distance .4 is
+    # nearer to .1 (.3 against .5). By IOU it belongs to .9: .16 / .81 = .198 against .01 / .16 = .0625; and the median
+    # of those 41 is .9. By Euclidean distance the 21 smaller ones would be one cluster, with median .4.
     sizes = np.repeat([[0.1, 0.1], [0.4, 0.4], [0.9, 0.9]], [10, 11, 30], axis=0)
     monkeypatch.setattr(anchors, "first_clusters", lambda *a: np.array([[0.1, 0.1], [0.9, 0.9]]))
     found = anchors.k_means(sizes, 2, None)
@@ -54,9 +50,22 @@ def test_the_centroid_is_the_median():
     assert (sizes == before).all()
 
 
+def test_rounds_until_no_box_changes_its_cluster(monkeypatch):
+    # Squares of .1, .19, .4 and .9; clusters that begin at .1 and .19. The IOU of two squares is the squared ratio
+    # of their sides. Round 1: .1 alone; .19, .4 and .9 together, median .4. Round 2: .19 is now nearer to .1,
+    # (.1 / .19)^2 = .277, than to .4, .226: the medians are .145 and .65. Round 3: no box changes.
+    sizes = np.repeat([[0.1], [0.19], [0.4], [0.9]], 2, axis=1)
+    monkeypatch.setattr(anchors, "first_clusters", lambda *a: np.array([[0.1, 0.1], [0.19, 0.19]]))
+    found = anchors.k_means(sizes, 2, None)
+    assert found[:, 0].tolist() == pytest.approx([0.145, 0.65])
+    # One box of four changes in round 2. That is less than a TOLERANCE of .9: the clusters of round 1 are the result.
+    monkeypatch.setattr(anchors, "TOLERANCE", 0.9)
+    assert anchors.k_means(sizes, 2, None)[:, 0].tolist() == pytest.approx([0.1, 0.4])
+
+
 def test_the_first_clusters_are_boxes_and_differ():
-    # Two kinds of box, 999 of the one and 1 of the other: whatever comes first, the second is of the other kind, as
-    # those of its own kind have distance 0.
+    # 999 boxes of one kind and 1 of another. Whichever is drawn first, the second is of the other kind, because boxes
+    # of the same kind have distance 0.
     sizes = np.array([[0.5, 0.2]] * 999 + [[0.1, 0.1]])
     for seed in range(20):
         first = anchors.first_clusters(sizes, 2, np.random.default_rng(seed))
@@ -81,15 +90,14 @@ def test_sizes_are_fractions_of_the_letterbox(monkeypatch):
     assert anchors.box_sizes([annotation, empty]).tolist() == [pytest.approx([0.4, 0.5])]
 
 
-def test_the_script(tmp_path):
-    program = f"import pathlib, yolov2.anchors as a; a.RUNS = pathlib.Path({str(tmp_path)!r}); a.main()"
-    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+def test_the_script(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(anchors, "RUNS", tmp_path)
+    anchors.main()
     assert (tmp_path / "yolov2" / "anchors.png").stat().st_size > 10_000
-    # What is printed can be pasted: five pairs in cells for yolov2, three times three in pixels for yolov3, the
+    # The printed anchors are Python: five pairs in cells for yolov2, three times three in pixels for yolov3, the
     # largest first.
     printed = {}
-    for part in result.stdout.split("model.py, in ")[1:]:
+    for part in capsys.readouterr().out.split("model.py, in ")[1:]:
         code = part[part.index("ANCHORS"):part.index("\n\n")]
         exec(code, printed)
         printed[part.split()[0].strip(",:")] = np.array(printed.pop("ANCHORS"))
@@ -100,6 +108,6 @@ def test_the_script(tmp_path):
 
 
 def test_too_few_boxes(monkeypatch):
-    monkeypatch.setattr(anchors, "MOST", 1000)
-    with pytest.raises(InputError, match="1000 clusters want 1000 boxes of different sizes"):
+    monkeypatch.setattr(anchors, "MAX_K", 1000)
+    with pytest.raises(InputError, match="1000 clusters need 1000 boxes of different sizes"):
         anchors.main()

@@ -1,4 +1,4 @@
-"""The letterbox and the augmentation by hand, on images drawn here; the same pictures whatever loads them."""
+"""The letterbox and the augmentation by hand, on images drawn here; every process draws the same random numbers."""
 import numpy as np
 import pytest
 import torch
@@ -32,9 +32,12 @@ def test_letterbox_geometry(image, network, geometry):
 
 
 def test_letterbox_by_hand():
-    # 3 x 1 pixels of 0, 100, 200 into 5 x 5: 5 x 1 in the middle row. Corners stay: the five are at 0, 1/2, 1, 3/2, 2
-    # of the old ones, 0 50 100 150 200. (Pixel centres at halves, the usual resize, would give 0 40 100 160 200.)
+    # 3 x 1 pixels of 0, 100, 200 into 5 x 5: 5 x 1 in the middle row. With aligned corners the five pixels are at 0,
+    # 1/2, 1, 3/2, 2 of the old ones: 0 50 100 150 200. (The usual resize, with pixel centres at halves, gives 0 40 100
+    # 160 200.)
     image = np.repeat(np.array([[[0], [100], [200]]], np.uint8), 3, 2)
+    usual = torch.nn.functional.interpolate(torch.tensor([[[[0.0, 100, 200]]]]), (1, 5), mode="bilinear")
+    assert usual.flatten().tolist() == pytest.approx([0, 40, 100, 160, 200])
     canvas = letterbox(image, 5, 5)
     assert canvas.shape == (3, 5, 5)
     assert (canvas[0, 2] * 255).tolist() == pytest.approx([0, 50, 100, 150, 200], abs=1e-3)
@@ -74,8 +77,8 @@ def test_augmented_boxes_stay_on_their_objects(annotation, draw):
 
 def test_what_augmentation_varies(annotation):
     # 200 x 100 stays wider than high whatever the jitter: it fills the canvas from left to right. So the centre of the
-    # object is at 0.3, in the mirror at 0.7. Its height is 0.25 without jitter, and from 0.25 0.7 / 1.3 = 0.135 to
-    # 0.25 1.3 / 0.7 = 0.464 with it. White is 1 if the exposure goes up, and at least 1 / 1.5 = 0.667 if it goes down.
+    # object is at 0.3, or, mirrored, at 0.7. Its height is 0.25 without jitter, and from 0.25 * 0.7 / 1.3 = 0.135 to
+    # 0.25 * 1.3 / 0.7 = 0.464 with it. White is 1 if the exposure goes up, at least 1 / 1.5 = 0.667 if it goes down.
     dataset = DetectionDataset([annotation], 96, augment=True)
     items = [dataset[0, 96, draw] for draw in range(64)]
     x, height = (torch.stack([targets[0, k] for _, targets in items]) for k in (1, 4))
@@ -87,8 +90,26 @@ def test_what_augmentation_varies(annotation):
     assert (white[x < 0.5] == 1).any() and (white[x < 0.5] < 1).any()
 
 
+def test_hue_and_saturation_vary(tmp_path):
+    # A picture of (150, 100, 100): hue 0, spread 150 - 100 = 50, luma .299 * 150 + .587 * 100 + .114 * 100 = 114.95.
+    # Saturation times U(1 / 1.5, 1.5) changes spread / luma = 0.435 to a value from 0.290 to 0.652; exposure scales
+    # both alike. A hue of up to .1 of the circle = 36 degrees moves the middle colour, in a sector of 60 degrees, by up
+    # to 36 / 60 = 0.6 of the spread. Without hue it does not move: 0.
+    Image.new("RGB", (60, 60), (150, 100, 100)).save(tmp_path / "a.png")
+    picture = Annotation(tmp_path / "a.png", 60, 60, np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool))
+    dataset = DetectionDataset([picture], 96, augment=True)
+    spreads, hues = [], []
+    for draw in range(64):
+        red, green, blue = dataset[0, 96, draw][0][:, 48, 48].tolist()
+        low, middle, high = sorted([red, green, blue])
+        spreads.append((high - low) / (0.299 * red + 0.587 * green + 0.114 * blue))
+        hues.append((middle - low) / (high - low))
+    assert 0.27 < min(spreads) < 0.33 and 0.60 < max(spreads) < 0.66
+    assert 0.54 < max(hues) < 0.66
+
+
 class Fixed:
-    """Stands for a random generator: uniform(low, high) gives the next of the fractions, between low and high."""
+    """A random generator whose numbers are known: uniform(low, high) is at the next of the fractions of the way."""
 
     def __init__(self, *fractions):
         self.fractions = list(fractions)
@@ -99,13 +120,14 @@ class Fixed:
 
 def test_placement_by_hand():
     # 200 x 100, jitter .3: width up by 30 % to 260, height down by 30 % to 70, aspect 3.714: 64 wide and
-    # 64 / 3.714 = 17.2 -> 17 high, at the bottom: top = 64 - 17 = 47. The box (20, 10, 100, 60) times
-    # (64 / 200, 17 / 100), plus (0, 47).
+    # 64 / 3.714 = 17.2, cut to 17, high, at the bottom: top = 64 - 17 = 47. The box (20, 10, 100, 60) times
+    # (64 / 200, 17 / 100) is (6.4, 1.7, 32, 10.2); plus (0, 47).
     image, box = np.full((100, 200, 3), 255, np.uint8), np.array([[20.0, 10, 100, 60]])
     canvas, boxes = place(image, box, 64, 0.3, Fixed(1, 0, 0, 1))
     assert boxes[0].tolist() == pytest.approx([6.4, 48.7, 32, 57.2])
     assert (canvas[:47] == 127).all() and (canvas[47:] == 255).all()
-    # Width down to 140, height up to 130: aspect 1.077, still wider than high: 64 x 59, in the middle of what is left.
+    # Width down to 140, height up to 130: aspect 1.077, still wider than high: 64 x 59.4, cut to 59, in the middle of
+    # what is left: top = 2.5, cut to 2. The box times (64 / 200, 59 / 100), plus (0, 2).
     canvas, boxes = place(image, box, 64, 0.3, Fixed(0, 1, 0, 0.5))
     assert boxes[0].tolist() == pytest.approx([6.4, 2 + 5.9, 32, 2 + 35.4])
     # A portrait of 100 x 200: 32 x 64, at the right edge, without jitter.
@@ -136,12 +158,13 @@ def test_an_augmented_image_without_objects(annotation):
     assert DetectionDataset([empty], 64, augment=True)[0, 64, 1][1].shape == (0, 5)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_workers_draw_what_one_process_draws(annotation, method):
-    # The same draw gives the same picture in every process and epoch, another draw another picture.
+@pytest.mark.parametrize("method, workers", [("fork", 2), ("spawn", 1),
+                                             pytest.param("forkserver", 2, marks=pytest.mark.slow)])
+def test_workers_draw_what_one_process_draws(annotation, method, workers):
+    # The same seed gives the same picture in every process and epoch, another seed another picture.
     keys = [[(0, 64, (0, n)), (0, 64, (0, n + 1))] for n in range(4)]
     dataset = DetectionDataset([annotation], 64, augment=True)
-    loader = torch.utils.data.DataLoader(dataset, batch_sampler=keys, num_workers=2, collate_fn=collate,
+    loader = torch.utils.data.DataLoader(dataset, batch_sampler=keys, num_workers=workers, collate_fn=collate,
                                          multiprocessing_context=method)
     loaded = list(loader)
     for (images, targets), batch in zip(loaded, keys):

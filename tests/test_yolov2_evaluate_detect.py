@@ -1,4 +1,4 @@
-"""A network that answers what the loss asks for has to be measured as perfect; boxes come back in image pixels."""
+"""A network that predicts exactly the targets of the loss is measured as perfect; boxes come back in image pixels."""
 import json
 
 import numpy as np
@@ -11,10 +11,13 @@ import yolov2.evaluate as evaluate
 from shared.checkpoint import load_checkpoint, save_checkpoint
 from shared.errors import InputError
 from shared.metrics import mean_ap, voc_ap
-from shared.voc import CLASSES, Annotation, read_split
+from shared.report import truths_of
+from shared.voc import CLASSES, read_split
 from yolov2.dataset import TEST, DetectionDataset
 from yolov2.loss import assign
-from yolov2.model import ANCHORS, STRIDE, YOLOv2
+from yolov2.model import ANCHORS, STRIDE
+from yolov2.tiny.model import ANCHORS as TINY_ANCHORS
+from yolov2.tiny.model import YOLOv2Tiny
 
 SIZE = 320
 
@@ -25,7 +28,7 @@ def annotations():
 
 
 class Oracle(torch.nn.Module):
-    """Answers image after image with the head that decodes into its objects."""
+    """Takes the place of a network: for image after image, the head that decodes into its objects."""
 
     def __init__(self, annotations):
         super().__init__()
@@ -35,19 +38,20 @@ class Oracle(torch.nn.Module):
         cells = SIZE // STRIDE
         head = torch.full((len(images), 5, cells, cells, 25), -12.0)
         targets = torch.cat([torch.nn.functional.pad(next(self.targets), (1, 0), value=i) for i in range(len(images))])
-        slot, owner, _, _ = assign(head, targets)
-        offset = targets[owner, 2:4] * cells - torch.stack([slot[3], slot[2]], -1)
-        stretch = (targets[owner, 4:6] * cells / torch.tensor(ANCHORS)[slot[1]]).log()
-        sure = torch.full((len(owner), 1), 12.0)
-        classes = torch.nn.functional.one_hot(targets[owner, 1].long(), 20) * 24.0 - 12
-        head[slot] = torch.cat([offset.logit(eps=1e-6), stretch, sure, classes], 1)
+        slots, objects, _, _ = assign(head, targets)
+        image, anchor, row, col = slots.T
+        target_xy = targets[objects, 2:4] * cells - torch.stack([col, row], 1)
+        target_wh = (targets[objects, 4:6] * cells / torch.tensor(ANCHORS)[anchor]).log()
+        t_o = torch.full((len(objects), 1), 12.0)
+        classes = torch.nn.functional.one_hot(targets[objects, 1].long(), 20) * 24.0 - 12
+        head[image, anchor, row, col] = torch.cat([target_xy.logit(eps=1e-6), target_wh, t_o, classes], 1)
         return head
 
 
 def test_a_perfect_network_is_measured_as_perfect(annotations):
     cpu = torch.device("cpu")
     detections, accuracies = evaluate.detect_all(Oracle(annotations), annotations, SIZE, ANCHORS, cpu, workers=0)
-    truths = evaluate.truths_of(annotations)
+    truths = truths_of(annotations)
     easy = truths[truths[:, 6] == 0]
     assert len(truths) == sum(len(a.boxes) for a in annotations) and len(detections) == len(easy)
     for truth in easy:                                                    # in pixels of the photographs
@@ -57,35 +61,58 @@ def test_a_perfect_network_is_measured_as_perfect(annotations):
     assert accuracies == {"class": 1, "object": 1, "no_object": 1}
 
 
+class Zero(torch.nn.Module):
+    """Takes the place of a network: it predicts 0 everywhere."""
+
+    def forward(self, images):
+        return torch.zeros(len(images), 5, 2, 2, 25)
+
+
 def test_the_three_accuracies_by_hand(annotations):
-    # A network that says 0 everywhere: of equal scores argmax takes class 0's; an objectness of 1/2 is not above .5.
-    class Zero(torch.nn.Module):
-        def forward(self, images):
-            return torch.zeros(len(images), 5, 2, 2, 25)
+    # Of equal scores argmax takes class 0's; an objectness of 1/2 is not above .5.
     detections, accuracies = evaluate.detect_all(Zero(), annotations[:1], 64, ANCHORS, torch.device("cpu"), workers=0)
     easy = annotations[0].labels[~annotations[0].difficult]
     assert accuracies == {"class": pytest.approx((easy == 0).mean()), "object": 0, "no_object": 1}
-    # The largest of its boxes, 11.2 x 10 cells in an input of 2 x 2, are cut off where the image ends.
+    # The largest of its boxes, 11.2 x 10 cells in an input of 2 x 2, are cut off at the edges of the image.
     assert detections[:, 3:5].min(0).tolist() == [0, 0]
     assert detections[:, 5:].max(0).tolist() == [annotations[0].width, annotations[0].height]
 
 
-def test_truths_by_hand():
-    # The first image has no objects, the second a difficult cow and a dog: one row each, the difficult one too.
-    first = Annotation("a.jpg", 100, 50, np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool))
-    second = Annotation("b.jpg", 90, 60, np.array([[1.0, 2, 30, 40], [5, 6, 70, 50]]), np.array([9, 11]),
-                        np.array([True, False]))
-    assert evaluate.truths_of([first, second]).tolist() == [[1, 9, 1, 2, 30, 40, 1], [1, 11, 5, 6, 70, 50, 0]]
+def test_what_a_training_writes_down(annotations, tmp_path, monkeypatch):
+    # At most MAX_TRAIN_EVALUATED images of TRAIN, all of TEST. An objectness of 1/2 is never right for an object and
+    # always right for the background.
+    calls = []
+    original = evaluate.detect_all
+    monkeypatch.setattr(evaluate, "detect_all", lambda network, some, *a: calls.append(len(some)) or original(
+        network, some, *a))
+    monkeypatch.setattr(evaluate, "MAX_TRAIN_EVALUATED", 1)
+    measured = evaluate.measure(Zero(), annotations[:3], annotations[3:5], CLASSES, ANCHORS, 64, torch.device("cpu"), 0,
+                                tmp_path / "sheet.jpg")
+    assert calls == [1, 2]
+    assert list(measured) == ["AP50 train", "class accuracy train", "object accuracy train", "no_object accuracy train",
+                              "AP50 test", "class accuracy test", "object accuracy test", "no_object accuracy test"]
+    assert set(measured) == {*evaluate.MEASURES, *evaluate.ACCURACIES}
+    assert measured["object accuracy test"] == 0 and measured["no_object accuracy test"] == 1
+    assert Image.open(tmp_path / "sheet.jpg").width == 3 * 320              # 1 + 2 pictures in one row
+
+
+def test_measuring_leaves_the_network_as_it_was(annotations):
+    # With BatchNorm in training mode the images of the test would move the running averages.
+    torch.manual_seed(0)
+    network = YOLOv2Tiny(20).train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    evaluate.detect_all(network, annotations[:2], 64, TINY_ANCHORS, torch.device("cpu"), workers=0)
+    assert all(value.equal(before[key]) for key, value in network.state_dict().items())
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("run") / "last.pt"
     torch.manual_seed(0)
-    network = YOLOv2(20)
-    with torch.no_grad():                                                 # sure of everything: something to write down
-        network.detect32[1].bias.view(5, 25)[:, 4] = 8                    # sure of everything: something to write
-    save_checkpoint(path, {"network": "YOLOv2", "classes": CLASSES, "anchors": ANCHORS, "size": 64, "step": 1,
+    network = YOLOv2Tiny(20)
+    with torch.no_grad():
+        network.detect32[1].bias.view(5, 25)[:, 4] = 8                    # an objectness of almost 1: many detections
+    save_checkpoint(path, {"network": "YOLOv2Tiny", "classes": CLASSES, "anchors": TINY_ANCHORS, "size": 64, "step": 1,
                            "model": network.state_dict()})
     return path
 
@@ -107,10 +134,10 @@ def test_evaluate_runs(checkpoint, monkeypatch, capsys):
 
 def test_detect_writes_boxes_in_pixels_of_the_image(checkpoint, tmp_path, monkeypatch, capsys):
     # One box, (0.25, 0.5, 0.75, 0.75) of the 64 x 64 letterbox of a 200 x 100 image: (16, 32, 48, 48) of 64, less the
-    # 16 grey rows (16, 16, 48, 32), times 200 / 64: (50, 50, 150, 100). Score .6 of dog; .5 of cat, no more than the
-    # threshold, is not enough.
+    # 16 grey rows (16, 16, 48, 32), times 200 / 64: (50, 50, 150, 100). The score of dog is .6; that of cat, .5, is not
+    # above the threshold.
     Image.new("RGB", (200, 100)).save(tmp_path / "a.jpg")
-    (tmp_path / "b.jpg").write_bytes(b"damaged")                          # named, and the others are not lost with it
+    (tmp_path / "b.jpg").write_bytes(b"damaged")                          # reported; the others are still processed
     scores = torch.zeros(1, 1, 20)
     scores[0, 0, 11], scores[0, 0, 7] = 0.6, 0.5
     for name, value in [("CHECKPOINT", checkpoint), ("SOURCE", tmp_path), ("OUT", tmp_path / "out"),
@@ -147,7 +174,7 @@ def test_a_wrong_checkpoint_or_source_is_one_line(checkpoint, tmp_path, monkeypa
     monkeypatch.setattr(detect, "SOURCE", tmp_path / "damaged.jpg")
     with pytest.raises(InputError, match="damaged.jpg: holds no image that can be read"):
         detect.main()
-    state = load_checkpoint(checkpoint, "YOLOv2")
+    state = load_checkpoint(checkpoint, "YOLOv2Tiny")
     save_checkpoint(other, {**state, "classes": CLASSES[:3]})
     monkeypatch.setattr(detect, "CHECKPOINT", other)
     with pytest.raises(InputError, match="other.pt: not weights of this network"):

@@ -6,11 +6,9 @@ import torch
 import torch.nn as nn
 
 from shared.boxes import xyxy_to_cxcywh
-from shared.layers import count_operations
+from shared.layers import count_operations, fuse_batchnorm
 from yolov2.loss import assign
-from yolov2.model import ANCHORS, ConvBlock, Reorg, YOLOv2, decode
-
-COCO_ANCHORS = [(0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828)]
+from yolov2.model import ANCHORS, COCO_ANCHORS, ConvBlock, Reorg, YOLOv2, decode
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +48,21 @@ def test_parameters_and_operations_are_the_published_ones(classes, anchors, para
     assert round(sum(row[4] for row in rows) / 1e9, 3) == billions
 
 
-def test_the_layers_in_the_order_of_the_cfg():
+def test_the_anchors_are_those_of_the_cfgs():
+    # [darknet] yolov2-voc.cfg and yolov2.cfg, in cells.
+    assert ANCHORS == [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053),
+                       (11.2364, 10.0071)]
+    assert COCO_ANCHORS == [(0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778),
+                            (9.77052, 9.16828)]
+
+
+def test_the_layers_in_the_order_of_the_cfg(network):
     # [darknet] yolov2-voc.cfg: filters and sizes of its 23 convolutions. Backbone: each stage's 3 x 3, with 1 x 1 of
     # half as many between; then two of 1024, the passthrough's 1 x 1, one more of 1024, and the 1 x 1 that predicts.
     expected = [(32, 3), (64, 3)]
     for channels, pairs in [(128, 1), (256, 1), (512, 2), (1024, 2)]:
         expected += [(channels, 3)] + [(channels // 2, 1), (channels, 3)] * pairs
     expected += [(1024, 3), (1024, 3), (64, 1), (1024, 3), (125, 1)]
-    network = YOLOv2(num_classes=20)
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     assert [(layer.out_channels, layer.kernel_size[0]) for layer in convolutions] == expected
     assert [row[1] for row in count_operations(network, 64, 64) if isinstance(row[1], nn.Conv2d)] == convolutions
@@ -69,16 +74,16 @@ def test_the_routes_of_the_head(network):
     seen = {}
     hooks = [getattr(network, name).register_forward_hook(lambda layer, inputs, output, name=name:
                                                           seen.update({name: (inputs[0], output)}))
-             for name in ("set32", "passthrough", "detect32", "backbone")]
+             for name in ("neck32", "passthrough", "detect32", "backbone")]
     with torch.no_grad():
         network(torch.rand(1, 3, 64, 96))
     for hook in hooks:
         hook.remove()
     stride16, stride32 = seen["backbone"][1]
     assert stride16.shape == (1, 512, 4, 6) and stride32.shape == (1, 1024, 2, 3)
-    assert seen["set32"][0].equal(stride32) and seen["passthrough"][0].equal(stride16)
+    assert seen["neck32"][0].equal(stride32) and seen["passthrough"][0].equal(stride16)
     assert seen["detect32"][0][:, :256].equal(seen["passthrough"][1])
-    assert seen["detect32"][0][:, 256:].equal(seen["set32"][1])
+    assert seen["detect32"][0][:, 256:].equal(seen["neck32"][1])
 
 
 def test_reorg_worked_by_hand():
@@ -89,8 +94,10 @@ def test_reorg_worked_by_hand():
     #     16 17 18 19 20 21 22 23        then the lower left, 8 10 12 14 24 ..., then the lower right, 9 11 13 ...
     #     24 25 ...                      These 64 numbers are then read as 16 channels of 2 x 2.
     #
-    # The paper's stacking would put 0 2 / 8 10 into the first channel.
-    out = Reorg()(torch.arange(64).view(1, 4, 4, 4))
+    # The paper's stacking puts 0 2 / 8 10 into the first channel, from the map 0 1 2 3 / 4 5 6 7 / 8 9 10 11 / 12 ...
+    x = torch.arange(64.0).view(1, 4, 4, 4)
+    assert nn.functional.pixel_unshuffle(x, 2)[0, 0].tolist() == [[0, 2], [8, 10]]
+    out = Reorg()(x)
     assert out.shape == (1, 16, 2, 2)
     assert out[0, [0, 1, 2, 4, 8, 12]].tolist() == [[[0, 2], [4, 6]], [[16, 18], [20, 22]], [[32, 34], [36, 38]],
                                                     [[1, 3], [5, 7]], [[8, 10], [12, 14]], [[9, 11], [13, 15]]]
@@ -114,8 +121,8 @@ def test_reorg_follows_darknets_indices():
 
 def test_a_block_worked_by_hand():
     # 1 x 1 convolution with weight 2 on the inputs 3 and -3: 6 and -6. BatchNorm in evaluation, mean 1, variance 4 -
-    # 1e-5, scale 3, shift 0.5: 3 (6 - 1) / 2 + 0.5 = 8 and 3 (-6 - 1) / 2 + 0.5 = -10. Leaky: 8 and -1 (PyTorch's
-    # .01: -0.1).
+    # 1e-5, scale 3, shift 0.5: 3 * (6 - 1) / 2 + 0.5 = 8 and 3 * (-6 - 1) / 2 + 0.5 = -10. Leaky ReLU: 8 and .1 * -10
+    # = -1. (With PyTorch's default slope of .01: -0.1.)
     block = ConvBlock(1, 1, 1).eval()
     block.load_state_dict({"conv.weight": torch.full((1, 1, 1, 1), 2.0), "bn.running_mean": torch.tensor([1.0]),
                            "bn.running_var": torch.tensor([4 - 1e-5]), "bn.weight": torch.tensor([3.0]),
@@ -124,31 +131,15 @@ def test_a_block_worked_by_hand():
     assert block(x).flatten().tolist() == pytest.approx([8, -1], abs=1e-5)
 
 
-def test_batchnorm_and_initialisation_are_darknets():
+def test_batchnorm_and_initialisation_are_darknets(network):
     # Running averages move by .01; eps 1e-5. A convolution of fan-in 9216 starts with a deviation of sqrt(2 / 9216) =
     # .0147.
-    network = YOLOv2(num_classes=20)
     norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
     assert {(norm.momentum, norm.eps) for norm in norms} == {(0.01, 1e-5)}
-    first = network.set32[0].conv.weight
+    first = network.neck32[0].conv.weight
     assert first.std().item() == pytest.approx((2 / 9216) ** 0.5, rel=0.02)
     assert network.detect32[1].weight.std().item() == pytest.approx((2 / 1024) ** 0.5, rel=0.02)
     assert network.detect32[1].bias.abs().sum() == 0
-
-
-def test_fusing_batchnorm_changes_nothing():
-    torch.manual_seed(0)
-    network = YOLOv2(num_classes=2)
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.momentum = 1.0
-    x = torch.rand(2, 3, 64, 64)
-    network(x)                                                            # the running averages become this batch's
-    with torch.no_grad():
-        before = network.eval()(x)
-        after = network.fuse()(x)
-    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
-    torch.testing.assert_close(before, after, atol=2e-3, rtol=0)     # of outputs around 1
 
 
 def test_decode_worked_by_hand():
@@ -156,7 +147,7 @@ def test_decode_worked_by_hand():
     # b_x = (sigmoid(log 3) + 1) / 2 = 1.75 / 2 = 0.875     b_w = 0.5 exp(log 2) / 2 = 0.5
     # b_y = (sigmoid(-log 3) + 2) / 3 = 2.25 / 3 = 0.75     b_h = 1.5 exp(0) / 3     = 0.5
     # left 0.625, top 0.5, right 1.125, bottom 1. Objectness sigmoid(log 4) = 0.8; softmax of the scores log 3 and 0:
-    # 3/4 and 1/4. So 0.6 and 0.2. (Two sigmoids would give 0.6 and 0.4.)
+    # 3/4 and 1/4. So 0.8 * 3/4 = 0.6 and 0.8 * 1/4 = 0.2. (Two sigmoids, 3/4 and 1/2, would give 0.6 and 0.4.)
     head = torch.full((1, 2, 3, 2, 7), -20.0)
     head[0, 1, 2, 1] = torch.tensor([log(3), -log(3), log(2), 0, log(4), log(3), 0])
     boxes, scores = decode(head, [(0.3, 0.3), (0.5, 1.5)])
@@ -172,24 +163,39 @@ def test_boxes_count_anchor_by_anchor(cells, count):
     boxes, _ = decode(torch.zeros(1, 5, cells, cells, 6))
     assert boxes.shape == (1, count, 4)
     size = xyxy_to_cxcywh(boxes[0])[:, 2:] * cells
-    for anchor, (w, h) in enumerate([(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053),
-                                     (11.2364, 10.0071)]):               # yolov2-voc.cfg
+    for anchor, (w, h) in enumerate(ANCHORS):
         first, last = size[anchor * cells ** 2], size[(anchor + 1) * cells ** 2 - 1]
         assert first.tolist() == pytest.approx([w, h]) and last.tolist() == pytest.approx([w, h])
 
 
 def test_encode_then_decode_gives_the_boxes_back():
-    # Writes the targets that the loss asks for into the head and reads them as boxes. 5 cells wide, 3 high.
+    # Writes the targets of the loss into the head and reads them as boxes. 5 cells wide, 3 high.
     targets = torch.tensor([[0, 1, 0.31, 0.77, 0.5, 0.33], [1, 0, 0.9, 0.05, 0.06, 0.1], [0, 0, 0.5, 0.5, 0.2, 0.4]])
-    head, cells = torch.full((2, 5, 3, 5, 7), -30.0), torch.tensor([5, 3])
-    slot, owner, _, _ = assign(head, targets)
-    offset = targets[owner, 2:4] * cells - torch.stack([slot[3], slot[2]], -1)
-    stretch = (targets[owner, 4:6] * cells / torch.tensor(ANCHORS)[slot[1]]).log()
-    classes = torch.eye(2)[targets[owner, 1].long()]
-    head[slot] = torch.cat([offset.logit(), stretch, torch.full((len(owner), 1), 30.0), classes * 60 - 30], 1)
+    head, grid = torch.full((2, 5, 3, 5, 7), -30.0), torch.tensor([5, 3])
+    slots, objects, _, _ = assign(head, targets)
+    image, anchor, row, col = slots.T
+    target_xy = targets[objects, 2:4] * grid - torch.stack([col, row], 1)
+    target_wh = (targets[objects, 4:6] * grid / torch.tensor(ANCHORS)[anchor]).log()
+    t_o, classes = torch.full((len(objects), 1), 30.0), torch.eye(2)[targets[objects, 1].long()]
+    head[image, anchor, row, col] = torch.cat([target_xy.logit(), target_wh, t_o, classes * 60 - 30], 1)
     boxes, scores = decode(head)
     found = (scores > 0.5).nonzero()                                      # image, place, label
     rows = torch.cat([found[:, [0, 2]], xyxy_to_cxcywh(boxes[found[:, 0], found[:, 1]])], 1)
     for target in targets:
         assert (rows - target).abs().amax(1).min() < 1e-5
     assert len(rows) == 3
+
+
+def test_fusing_batchnorm_changes_nothing():
+    torch.manual_seed(0)
+    network = YOLOv2(num_classes=2)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = 1.0
+    x = torch.rand(2, 3, 64, 64)
+    network(x)                                                            # the running averages become this batch's
+    with torch.no_grad():
+        before = network.eval()(x)
+        after = fuse_batchnorm(network)(x)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+    torch.testing.assert_close(before, after, atol=2e-3, rtol=0)          # of outputs around 1

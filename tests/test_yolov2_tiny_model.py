@@ -3,9 +3,10 @@ import pytest
 import torch
 import torch.nn as nn
 
-from shared.layers import count_operations
+from shared.layers import count_operations, fuse_batchnorm
 from yolov2.loss import yolov2_loss
-from yolov2.tiny.model import ANCHORS, STRIDE, YOLOv2Tiny, decode
+from yolov2.model import decode
+from yolov2.tiny.model import ANCHORS, STRIDE, YOLOv2Tiny
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +53,16 @@ def test_the_layers_in_the_order_of_the_cfg(network):
 
 
 def test_the_pooling_that_keeps_the_size(network):
-    # Each place takes the largest of itself, its right, lower and lower right neighbour. All are negative: a border of
-    # zeros would win, one at the left and above would give -1 -1 / -1 -1.
+    # Each place takes the largest of itself and of its right, lower and lower right neighbours. All values are
+    # negative: a border of zeros would win. A border on the left and above would give -1 -1 / -1 -1 for the first map.
     pad, pool = network.backbone.stage32[11:13]
     assert pool(pad(torch.tensor([[[[-1.0, -2], [-3, -4]]]]))).tolist() == [[[[-1, -2], [-3, -4]]]]
     assert pool(pad(torch.tensor([[[[-4.0, -3], [-2, -1]]]]))).tolist() == [[[[-1, -1], [-1, -1]]]]
 
 
 def test_anchors_and_decoding():
-    # Zeros mean the centre of each cell and the anchor itself, 1.08 x 1.19 cells of 2 x 2. Two classes: 1/2 1/2.
+    # Zeros mean the centre of each cell and the shape of the anchor, 1.08 x 1.19 cells of 2 x 2. Box 1 is in row 0,
+    # column 1: centre (1.5, 0.5) / 2. Its scores are sigmoid(0) = 1/2 times 1/2 for each of two classes.
     boxes, scores = decode(torch.zeros(1, 5, 2, 2, 7), ANCHORS)
     assert boxes.shape == (1, 20, 4) and (scores == 0.25).all()
     centre, size = (boxes[0, 1, :2] + boxes[0, 1, 2:]) / 2, boxes[0, 1, 2:] - boxes[0, 1, :2]
@@ -68,7 +70,7 @@ def test_anchors_and_decoding():
 
 
 def test_the_loss_takes_its_anchors():
-    # An object of exactly 1.08 x 1.19 cells of 4 x 4 is the first anchor's: its t_w, t_h are 0 already.
+    # An object of exactly 1.08 x 1.19 cells of 4 x 4 has the first anchor's shape: the targets of t_w, t_h are 0.
     head = torch.zeros(1, 5, 4, 4, 7)
     loss = yolov2_loss(head, torch.tensor([[0, 0, 0.4, 0.6, 1.08 / 4, 1.19 / 4]]), ANCHORS)
     assert loss["wh"].item() == pytest.approx(0, abs=1e-9)
@@ -84,5 +86,5 @@ def test_fused_is_the_same():
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         before = other.eval()(images)
-        assert torch.allclose(before, other.fuse()(images), atol=1e-4, rtol=1e-4)
+        assert torch.allclose(before, fuse_batchnorm(other)(images), atol=1e-4, rtol=1e-4)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in other.modules())

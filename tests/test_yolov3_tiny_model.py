@@ -1,11 +1,14 @@
 """The tiny network's shapes and published sizes, its layers in the cfg's order, the pooling that keeps the size."""
+from math import log
+
 import pytest
 import torch
 import torch.nn as nn
 
-from shared.layers import count_operations
+from shared.layers import count_operations, fuse_batchnorm
 from yolov3.loss import yolov3_loss
-from yolov3.tiny.model import ANCHORS, STRIDES, YOLOv3Tiny, decode
+from yolov3.model import decode
+from yolov3.tiny.model import ANCHORS, STRIDES, YOLOv3Tiny
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +49,15 @@ def test_the_layers_in_the_order_of_the_cfg(network):
     # [darknet] yolov3-tiny.cfg: filters and sizes of its 13 convolutions, 75 where yolov3-tiny.cfg has 255.
     expected = [(16, 3), (32, 3), (64, 3), (128, 3), (256, 3), (512, 3), (1024, 3), (256, 1), (512, 3), (75, 1),
                 (128, 1), (256, 3), (75, 1)]
-    rows = [row for row in count_operations(network, 64, 64) if isinstance(row[1], nn.Conv2d)]
-    assert [(row[1].out_channels, row[1].kernel_size[0]) for row in rows] == expected
-    assert [row[2][2] for row in rows] == [64, 32, 16, 8, 4, 2, 2, 2, 2, 2, 2, 4, 4]         # their heights
+    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d)}
+    assert [(layer.out_channels, layer.kernel_size[0]) for layer in layers.values()] == expected
+    heights = {row[0]: row[2][2] for row in count_operations(network, 64, 64)}
+    assert [heights[name] for name in layers] == [64, 32, 16, 8, 4, 2, 2, 2, 2, 2, 2, 4, 4]
 
 
 def test_the_pooling_that_keeps_the_size(network):
-    # Each place takes the largest of itself, its right, lower and lower right neighbour. All are negative: a border of
-    # zeros would win, one at the left and above would give -1 -1 / -1 -1.
+    # Each place takes the largest of itself and its right, lower and lower right neighbours. All numbers are negative,
+    # so a border of zeros would win. A border at the left and above would give -1 -1 / -1 -1 in the first case.
     pad, pool = network.backbone.stage32[2:4]
     assert pool(pad(torch.tensor([[[[-1.0, -2], [-3, -4]]]]))).tolist() == [[[[-1, -2], [-3, -4]]]]
     assert pool(pad(torch.tensor([[[[-4.0, -3], [-2, -1]]]]))).tolist() == [[[[-1, -1], [-1, -1]]]]
@@ -87,14 +91,14 @@ def test_anchors_and_decoding_of_two_scales():
 
 
 def test_the_loss_takes_two_scales():
-    # Zeros, and no object: ln 2 for each of 3 (4 + 16) predictors.
+    # The network predicts 0 and there is no object: log 2 for each of 3 (2 * 2 + 4 * 4) = 60 predictors.
     heads = [torch.zeros(1, 3, 2, 2, 6), torch.zeros(1, 3, 4, 4, 6)]
     loss = yolov3_loss(heads, torch.zeros(0, 6), ANCHORS)
-    assert loss["total"].item() == pytest.approx(60 * 0.693147, rel=1e-5)
-    # An object of exactly 23 x 27 pixels is the second anchor's of the fine scale: its t_w, t_h are 0 already.
+    assert loss["total"].item() == pytest.approx(60 * log(2), rel=1e-5)
+    # An object of exactly 23 x 27 pixels has the shape of the second anchor of the fine scale: t*_w = t*_h = 0.
     loss = yolov3_loss(heads, torch.tensor([[0, 0, 0.4, 0.6, 23 / 64, 27 / 64]]), ANCHORS)
     assert loss["wh"].item() == pytest.approx(0, abs=1e-9)
-    assert loss["object"].item() == pytest.approx(0.693147, rel=1e-5)
+    assert loss["object"].item() == pytest.approx(log(2), rel=1e-5)
 
 
 def test_fused_is_the_same():
@@ -107,6 +111,6 @@ def test_fused_is_the_same():
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         before = other.eval()(images)
-        for a, b in zip(before, other.fuse()(images)):
+        for a, b in zip(before, fuse_batchnorm(other)(images)):
             assert torch.allclose(a, b, atol=1e-4, rtol=1e-4)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in other.modules())

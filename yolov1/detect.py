@@ -1,17 +1,17 @@
 """
 Detects objects in an image, or in every image of a folder.
 
+Source  Darknet's detect ([darknet] examples/yolo.c, test_yolo): the image is stretched to the square, per-class NMS at
+        .4, a score (class probability x confidence, equation 1) of more than .2.
+
     python yolov1/detect.py     reads runs/yolov1/last.pt and SOURCE; writes the pictures with their boxes and
                                 detections.txt to OUT, and prints the milliseconds that each stage takes
 
-CHECKPOINT may be a .weights file of the authors: weights.py tells which there are. The rest comes with it.
-
-Source  What Darknet's detect does ([darknet] examples/yolo.c, test_yolo): the image stretched to the square, a
-        class-specific confidence, equation (1), of more than .2, per-class NMS at .4.
+CHECKPOINT may also be one of yolov1/resnet/train.py, or a .weights file of the authors (yolov1/weights.py lists them).
+Classes and input size are set automatically.
 
 What changed from the detectors before (section 2.3): an image takes one run of one network.
 """
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from shared.draw import draw_boxes, write_picture
-from shared.errors import InputError
+from shared.errors import InputError, run
 from shared.images import list_images, read_image
 from shared.nms import nms_per_class
 from shared.paths import RUNS, SAMPLES, atomic_write
@@ -27,7 +27,7 @@ from yolov1.dataset import stretch
 from yolov1.model import decode
 from yolov1.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt, of the highest AP50 on TEST, or RUNS / "yolov1-tiny.weights"
+CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt (the highest AP50 on TEST), or RUNS / "yolov1-tiny.weights"
 SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
 OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.2                     # [darknet]
@@ -38,12 +38,12 @@ NMS_THRESHOLD = 0.4                       # [darknet]
 def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, state = load_detector(CHECKPOINT)
-    classes, boxes, size = state["classes"], state["boxes"], state["size"]
-    network = network.to(device, memory_format=torch.channels_last)
+    classes, num_boxes, size = state["classes"], state["boxes"], state["size"]
+    network = network.eval().to(device, memory_format=torch.channels_last)
 
     def now():
         if device.type == "cuda":
-            torch.cuda.synchronize()                                         # the GPU works on while Python returns
+            torch.cuda.synchronize()                                         # wait until the GPU has finished
         return time.perf_counter()
 
     lines, seconds = ["\t".join(["# file", "class", "score", "left", "top", "right", "bottom (pixels)"])], []
@@ -51,16 +51,16 @@ def main():
         try:
             image = read_image(path)                                         # (h, w, 3)
         except InputError as error:
-            tqdm.write(str(error))                                           # the others are not lost with it
+            tqdm.write(str(error))                                           # and go on with the other images
             continue
         x = stretch(image, size)[None].to(device, memory_format=torch.channels_last)
 
         start = now()
         output = network(x)
         forward = now()
-        corners, scores = decode(output, boxes)                              # (1, L, 4), (1, L, C)
+        boxes, scores = decode(output, num_boxes)                            # (1, L, 4), (1, L, C)
         decoded = now()
-        rows = nms_per_class(corners[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)          # (D, 6)
+        rows = nms_per_class(boxes[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)            # (D, 6)
         seconds.append([forward - start, decoded - forward, now() - decoded])
 
         rows, (h, w) = rows.double().cpu().numpy(), image.shape[:2]
@@ -80,7 +80,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

@@ -3,116 +3,140 @@ The YOLOv1 loss.
 
 Paper   "You Only Look Once: Unified, Real-Time Object Detection", Redmon, Divvala, Girshick and Farhadi, 2015
         (arXiv:1506.02640), section 2.2, equation (3).
-Source  Lines marked [darknet] are read off the authors' C code: src/detection_layer.c and cfg/yolov1.cfg of
-        pjreddie/darknet at f6afaab.
+Source  The paper writes its loss down in equation (3). Statements marked [darknet] come from the authors' C code:
+        src/detection_layer.c and cfg/yolov1.cfg of pjreddie/darknet at f6afaab.
 
-Each cell gives C class probabilities p and n boxes of x, y, r_w, r_h and a confidence c; yolov1/model.py says what they
-mean. An object belongs to the cell under its centre, and makes one of that cell's n boxes responsible: the one with the
-highest IOU with it; where none overlaps it at all the one with the smallest RMSE of b_x, b_y, b_w, b_h [darknet]. All
-other boxes are background, those of the same cell too. For one image, with x^, y^ the offset of the object's centre
-inside its cell, w^, h^ its size as fractions of the image:
+A predictor is one of n boxes in one cell. Its cell, in column c_x and row c_y, predicts C class probabilities p. It
+predicts x, y, r_w, r_h and a confidence c; yolov1/model.py says what they mean. For each image there
+are two kinds of predictors:
 
-    xy         LAMBDA_COORD sum_responsible [ (x - x^)^2 + (y - y^)^2 ]
-    wh         LAMBDA_COORD sum_responsible [ (r_w - sqrt(w^))^2 + (r_h - sqrt(h^))^2 ]
-    object                  sum_responsible (c - IOU(b, object))^2
-    no_object  LAMBDA_NOOBJ sum_background  c^2
-    class                   sum_cells with an object, classes k  (p_k - 1{k = label})^2
+    responsible  An object makes one predictor responsible for it: among the boxes of the cell that contains the
+                 object's centre, the one that has the highest IOU with the object. If none of them overlaps it, the one
+                 whose b_x, b_y, b_w, b_h have the smallest RMSE [darknet].
+    background   All others.
 
-This is equation (3) as printed. Its target for c stands in section 2: Pr(object) IOU. The IOU is a constant: it teaches
-the confidence, and moves no box. The classes are squares too, without a softmax.
+For an object of w x h, as fractions of the image, the targets of its predictor are
 
-The square roots. Equation (3) has sqrt(w) of a predicted w, which is NaN below 0 and has an infinite gradient at 0. In
-Darknet the network's own number is the root, r_w; its square is the width. So no root of an output is ever taken. A
-negative r_w means the box of the positive one, has its IOU, and is pulled through 0 to the positive root.
+    x*, y*       the offset of its centre from the corner of the cell, from 0 to 1
+    w*, h*       w, h
+    IOU          the overlap of the predicted box with the object, as a constant: this target moves no box
 
-The gradient, times the number of images, is -2 times Darknet's delta: there each square has a 1/2. So a learning rate
-of Darknet's is to be halved here, and its weight decay doubled.
-Where the paper, Darknet and this file differ:
+The loss of one image is the sum of these terms:
 
-    twice    A second object in a cell is not learnt: the first in the list keeps it [darknet]. As here;
-             yolov1/dataset.py shuffles the list when it augments.
-    far off  Darknet looks for an RMSE below 20, and if both boxes are further away takes one that does not exist. Here
-             the smaller.
-    clamp    Darknet's fully connected layers later came to cut each delta to -1..1 on a GPU. Not here.
-    border   A centre at exactly 1.0 is in the last cell here; Darknet writes past its list.
+    xy         LAMBDA_COORD  sum_responsible [ (x - x*)^2 + (y - y*)^2 ]
+    wh         LAMBDA_COORD  sum_responsible [ (r_w - sqrt(w*))^2 + (r_h - sqrt(h*))^2 ]
+    object                   sum_responsible (c - IOU)^2
+    no_object  LAMBDA_NOOBJ  sum_background  c^2
+    class                    sum_responsible sum_k (p_k - (1 if the object is of class k, else 0))^2
 
-What changed from the detectors before (section 3): one sum for where and what, so that all of the network learns it
-together; R-CNN trains its stages one after the other.
+This is equation (3). The target of c is Pr(object) IOU (section 2).
+
+yolov1_loss returns the mean over the images. Darknet sums over them and stores -dL/dt as its delta, so the gradient
+here, times the number of images, is minus twice Darknet's delta. (Its squares have a factor of 1/2.) Where the
+paper, Darknet and this file differ:
+
+    roots     Equation (3) takes the square root of a predicted width, which is undefined below 0 and has an infinite
+              gradient at 0. In Darknet the network predicts the root itself. So does ours.
+    shared    The paper does not say what happens to a second object in a cell. The first one keeps the cell and the
+              second is not learned [darknet]. yolov1/dataset.py shuffles the objects when it augments.
+    RMSE      Darknet looks for an RMSE below 20. If no box has one, it trains a box that does not exist. We take the
+              smallest.
+    clamp     On a GPU, later versions of Darknet clamp the deltas of fully connected layers to -1..1. We do not.
+    border    A centre at exactly 1.0 belongs to the last cell here. Darknet writes it into memory that belongs to
+              another cell.
+
+What changed from the detectors before (section 3): one loss trains the whole network for where and what. R-CNN trains
+its stages one after the other.
 
     python yolov1/loss.py      prints the terms of the example that tests/test_yolov1_loss.py works out by hand
 """
 import torch
 import torch.nn.functional as F
 
-from shared.boxes import cxcywh_to_xyxy, paired_iou
-from yolov1.model import BOXES
+from shared.boxes import cxcywh_to_xyxy, paired_iou, xyxy_to_cxcywh
+from yolov1.model import BOXES, decode
 
-LAMBDA_COORD = 5.0         # paper
-LAMBDA_NOOBJ = 0.5         # paper
-CONFIDENCE_TARGET = "iou"  # paper, rescore=1 [darknet]; or 1, as many have it: one re-implementation measured 10 points
-                           # of mAP between the two
+LAMBDA_COORD = 5.0         # [paper]
+LAMBDA_NOOBJ = 0.5         # [paper]
+CONFIDENCE_TARGET = "iou"  # [paper], rescore=1 in [darknet]; or 1, as in many other implementations
 
 
 @torch.no_grad()
-def assign(prediction, targets, boxes=BOXES):
+def assign(prediction, targets, num_boxes=BOXES):
     """
-    Who answers for what. Arguments as in yolov1_loss. Returns
+    Assigns predictors to objects. Arguments as in yolov1_loss. Returns
 
-    slot        (image, row, column, box), each (R,)  the responsible boxes, every one once
-    owner       (R,)          the object that each of them learns: its row in targets
-    overlap     (R,)          its IOU with that object: what its confidence has to be
-    background  (B, S, S, n)  True where the confidence has to be 0
+    slots       (R, 4)        image, row, column and box of each responsible predictor
+    objects     (R,)          the object that it learns, as an index into targets
+    ious        (R,)          the IOU of its predicted box with that object: its confidence target
+    background  (B, S, S, n)  True where the confidence target is 0
     """
-    B, S, _, numbers = prediction.shape
-    image = targets[:, 0].long()                                             # (N,)
-    col, row = (targets[:, 2:4] * S).long().clamp(max=S - 1).unbind(-1)      # (N,)  1.0: last cell
+    B, S = prediction.shape[:2]
+    centres = (targets[:, 2:4] * S).tolist()                                             # N times x, y  in cells
 
-    # Objects with the same cell: the first one gets it.
-    claim, mine = ((image * S + row) * S + col).unique(return_inverse=True)  # (R,), (N,)
-    order = torch.arange(len(mine), device=mine.device)
-    owner = torch.full_like(claim, len(mine)).scatter_reduce(0, mine, order, "amin")
-    cell = claim // (S * S), claim // S % S, claim % S
+    # An object belongs to the cell that contains its centre.
+    object_of_cell = {}                                      # cell -> the object that it learns
+    for n, image in enumerate(targets[:, 0].long().tolist()):
+        x, y = centres[n]
+        cell = image, min(int(y), S - 1), min(int(x), S - 1)
+        object_of_cell.setdefault(cell, n)                          # the first object keeps the cell
 
-    # The n boxes of each such cell against its object.
-    x_y_r = prediction[cell][:, numbers - 4 * boxes:].unflatten(1, (boxes, 4))               # (R, n, 4)
-    b_xy = (x_y_r[..., 0:2] + torch.stack([cell[2], cell[1]], -1)[:, None]) / S
-    b = torch.cat([b_xy, x_y_r[..., 2:4].square()], -1)                      # (R, n, 4)
-    objects = targets[owner, None, 2:6]                                      # (R, 1, 4)
-    iou = paired_iou(cxcywh_to_xyxy(b), cxcywh_to_xyxy(objects))             # (R, n)
-    distance = (b - objects).square().sum(-1)                                # (R, n)  RMSE^2: the same order
-    box = torch.where((iou > 0).any(1), iou.argmax(1), distance.argmin(1))   # (R,)
-    slot = *cell, box
-    overlap = iou.gather(1, box[:, None])[:, 0]                              # (R,)
-    background = torch.ones(B, S, S, boxes, dtype=torch.bool, device=prediction.device)
-    background[slot] = False
-    return slot, owner, overlap, background
+    # It makes one box of the cell responsible: the one with the highest IOU or, if all are 0, with the smallest RMSE.
+    boxes, _ = decode(prediction, num_boxes)                                             # (B, S S n, 4)
+    boxes = boxes.view(B, S, S, num_boxes, 4)                                            # (B, S, S, n, 4)
+    boxes_of_cell = boxes.to(targets.device)                 # on the CPU, where the targets of a training are
+    corners = cxcywh_to_xyxy(targets[:, 2:6])                                            # (N, 4)
+    object_of = {}                                           # slot -> the object that it learns
+    for cell, n in object_of_cell.items():
+        overlaps = paired_iou(boxes_of_cell[cell], corners[n])                           # (n,)
+        if (overlaps > 0).any():
+            box = overlaps.argmax()
+        else:
+            errors = xyxy_to_cxcywh(boxes_of_cell[cell]) - targets[n, 2:6]               # (n, 4)
+            box = errors.square().sum(1).argmin()
+        object_of[*cell, box.item()] = n
+
+    # All other predictors are background.
+    slots = sorted(object_of)
+    background = torch.ones(boxes.shape[:4], dtype=torch.bool, device=prediction.device)     # (B, S, S, n)
+    for slot in slots:
+        background[slot] = False
+
+    index = dict(dtype=torch.long, device=prediction.device)
+    objects = torch.tensor([object_of[slot] for slot in slots], **index)                 # (R,)
+    slots = torch.tensor(slots, **index).view(-1, 4)                                     # (R, 4)
+    own_boxes = boxes[tuple(slots.T)]                                                    # (R, 4)
+    return slots, objects, paired_iou(own_boxes, corners.to(prediction.device)[objects]), background
 
 
-def yolov1_loss(prediction, targets, boxes=BOXES):
+def yolov1_loss(prediction, targets, num_boxes=BOXES):
     """
-    prediction  (B, S, S, C + 5n)  raw network output: C classes, n confidences, n times x y r_w r_h
+    prediction  (B, S, S, C + 5n)  raw network output: C class probabilities, n confidences, n times x y r_w r_h
     targets     (N, 6)  the batch's objects: image, label, centre x, centre y, width, height; lengths as fractions
-    boxes       n
+    num_boxes   n
     returns     a dict of scalars, each the mean over the images: xy, wh, object, no_object, class, total
     """
-    prediction = prediction.float()                                          # long sums want full precision
-    targets = targets.float()
-    slot, owner, overlap, background = assign(prediction, targets, boxes)
+    prediction = prediction.float()                                          # long sums need full precision
+    slots, objects, ious, background = assign(prediction, targets.float(), num_boxes)
+    targets = targets.float().to(prediction.device)
 
-    B, S, _, numbers = prediction.shape
-    C = numbers - 5 * boxes
-    *cell, box = slot
-    p = prediction[*cell][:, :C]                                             # (R, C)  the cells with an object
-    c = prediction[..., C:C + boxes]                                         # (B, S, S, n)
-    x_y_r = prediction[..., C + boxes:].unflatten(3, (boxes, 4))[slot]       # (R, 4)  the responsible boxes
-    xy, wh, label = targets[owner, 2:4], targets[owner, 4:6], targets[owner, 1].long()   # (R, 2), (R,)  their objects
-    offset = xy * S - torch.stack([cell[2], cell[1]], -1)                    # (R, 2)  x^, y^
-    goal = overlap if CONFIDENCE_TARGET == "iou" else torch.full_like(overlap, CONFIDENCE_TARGET)    # (R,)
+    B, S = prediction.shape[:2]
+    C, n = prediction.shape[3] - 5 * num_boxes, num_boxes
+    image, row, col, box = slots.T
+    p = prediction[image, row, col, :C]                                      # (R, C)        the cells with an object
+    c = prediction[..., C:C + n]                                             # (B, S, S, n)  of all predictors
+    t = prediction[..., C + n:].unflatten(3, (n, 4))                         # (B, S, S, n, 4)  x, y, r_w, r_h of all
+    t = t[image, row, col, box]                                              # (R, 4)      the responsible predictors
+    label = targets[objects, 1].long()                                       # (R,)        their objects
+    centre, size = targets[objects, 2:4], targets[objects, 4:6]              # (R, 2)
+    target_xy = centre * S - torch.stack([col, row], 1)                      # (R, 2)      x*, y*
+    target_wh = size.sqrt()                                                  # (R, 2)      sqrt(w*), sqrt(h*)
+    target_c = ious if CONFIDENCE_TARGET == "iou" else CONFIDENCE_TARGET     # (R,), or one number for all
 
     loss = {}
-    loss["xy"] = LAMBDA_COORD * (x_y_r[:, 0:2] - offset).square().sum() / B
-    loss["wh"] = LAMBDA_COORD * (x_y_r[:, 2:4] - wh.sqrt()).square().sum() / B
-    loss["object"] = (c[slot] - goal).square().sum() / B
+    loss["xy"] = LAMBDA_COORD * (t[:, 0:2] - target_xy).square().sum() / B
+    loss["wh"] = LAMBDA_COORD * (t[:, 2:4] - target_wh).square().sum() / B
+    loss["object"] = (c[image, row, col, box] - target_c).square().sum() / B
     loss["no_object"] = LAMBDA_NOOBJ * c[background].square().sum() / B
     loss["class"] = (p - F.one_hot(label, C)).square().sum() / B
     loss["total"] = sum(loss.values())
@@ -120,7 +144,11 @@ def yolov1_loss(prediction, targets, boxes=BOXES):
 
 
 if __name__ == "__main__":
-    # One object in the middle of 7 x 7 cells, w^ = .25, h^ = .16; a network that answers 0 everywhere.
-    zeros = torch.zeros(1, 7, 7, 30)
-    for term, value in yolov1_loss(zeros, torch.tensor([[0, 0, 0.5, 0.5, 0.25, 0.16]])).items():
+    # The example of tests/test_yolov1_loss.py: 2 x 2 cells with two boxes each, two classes, one object.
+    prediction = torch.zeros(1, 2, 2, 12)                                    # p p, c c, x y r_w r_h, x y r_w r_h
+    prediction[0, 0, 0, :4] = torch.tensor([9, 9, 0.2, 0])
+    prediction[0, 0, 1] = torch.tensor([0.8, 0.3, 0.75, 0.6, 0.5, 0.55, 0.8, 0.5, 0, 0, 0, 0])
+    prediction[0, 1, 0, :4] = torch.tensor([9, 9, 0, -0.4])
+    prediction[0, 1, 1, :4] = torch.tensor([9, 9, 1, 0])
+    for term, value in yolov1_loss(prediction, torch.tensor([[0, 0, 0.625, 0.25, 0.25, 0.16]])).items():
         print(f"{term:<10} {value.item():14.6f}")

@@ -3,47 +3,49 @@ Anchors from the data: k-means over the widths and heights of the training boxes
 
 Paper   "YOLO9000: Better, Faster, Stronger", section 2, "Dimension Clusters", Figure 2 and Table 1.
 
-With Euclidean distance large boxes would make larger errors than small ones, so the distance of a box to a cluster is
+With Euclidean distance large boxes would make larger errors than small ones. So the paper defines the distance of a box
+to a cluster as
 
     d(box, centroid) = 1 - IOU(box, centroid)
 
-for the two with a common centre. How well k clusters serve is the average IOU: the mean over all boxes of the IOU with
-the cluster that overlaps them most. The paper takes k = 5, with 61.0 % on VOC (67.2 % with 9; 58.7 % by Euclid).
+where both have the same centre. The quality of k clusters is their average IOU: the mean, over all boxes, of the IOU
+with the cluster that overlaps the box most. The paper chooses k = 5, with an average IOU of 61.0 % on VOC. It reports
+67.2 % for k = 9, and 58.7 % for k = 5 with Euclidean distance (Table 1).
 
-The paper does not say what the centroid of a cluster is. Here it is the median of its widths and of its heights: on
-made-up sizes it gave an average IOU .2 points above the mean's, and depended less on the beginning. The first ones are
-boxes, each drawn with a probability proportional to its distance from those before (as in k-means++); of RESTARTS
-such beginnings the best counts.
+The paper does not say what the centroid of a cluster is. Here it is the median of the widths and the median of the
+heights in the cluster. The first centroids are boxes, drawn one after the other, each with a probability proportional
+to its distance from the nearest centroid so far (as in k-means++). The result is the best of RESTARTS runs.
 
     python yolov2/anchors.py     reads the TRAIN and CLASSES of yolov2/dataset.py; prints the average IOU for 1 to 15
-                                 clusters and the anchors, to be pasted into model.py; writes runs/yolov2/anchors.png.
-                                 40,000 boxes take about 5 seconds
+                                 clusters, and the anchors in a form to be pasted into model.py; writes
+                                 runs/yolov2/anchors.png. 40,000 boxes take about 5 seconds
 
-Sizes are fractions of the network's input, where the letterbox has put the image (LETTERBOX). Difficult objects are
-left out, as in training. The published anchors were fractions of the image itself, it seems: the last is .77 high,
-more than the .75 that a photograph of 500 x 375 fills in its letterbox.
+Sizes are fractions of the network's input, into which the letterbox has put the image (LETTERBOX). Difficult objects
+are left out, as in training. Two published sets exist for VOC, in cells of a 13 x 13 input:
 
-What changed from yolov1: it had no anchors.
+    2016         1.08,1.19 3.42,4.41 6.63,11.38 9.42,5.11 16.62,10.52, the paper's time (yolov2/tiny/model.py).
+                 The last is 16.62 / 13 = 1.28 inputs wide: random crops enlarge some objects beyond the input.
+    March 2017   the ANCHORS of yolov2/model.py. The largest, 11.2364 x 10.0071, is .86 x .77 of the input.
+
+What changed from yolov1: YOLOv1 has no anchors.
 """
-import sys
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from shared.annotations import read_annotations
-from shared.errors import InputError
+from shared.errors import InputError, run
 from shared.paths import RUNS, atomic_write
 from yolov2.dataset import CLASSES, TRAIN, letterbox_boxes
 from yolov2.model import ANCHORS, STRIDE
 
-CLUSTERS = 5       # paper: "a good tradeoff between model complexity and high recall"
-MOST = 15          # paper, Figure 2: the curve's last k
+CLUSTERS = 5       # [paper] "a good tradeoff between model complexity and high recall"
+MAX_K = 15         # the largest number of clusters that is tried; [paper] Figure 2
 SIZE = 416         # of the input, in pixels: 13 cells
-LETTERBOX = True   # False: fractions of the image itself, for a comparison with Table 1
-RESTARTS = 3       # ours
-STILL = 0.01       # ours: done when no more than this share of the boxes changes its cluster
-MAX_ROUNDS = 100   # ours
+LETTERBOX = True   # False: sizes as fractions of the image itself, for a comparison with Table 1
+RESTARTS = 3       # runs of k-means for each number of clusters
+TOLERANCE = 0.01   # k-means has converged when at most this share of the boxes changes its cluster
+MAX_ROUNDS = 100   # of k-means
 SEED = 0
 
 
@@ -59,24 +61,24 @@ def box_sizes(annotations):
 
 
 def overlaps(sizes, clusters):
-    """sizes (N, 2), clusters (k, 2) -> (k, N) the IOU of each with each, their centres on one point"""
+    """sizes (N, 2), clusters (k, 2) -> (k, N) the IOU of each cluster with each box, both with the same centre"""
     (w, h), (p_w, p_h) = sizes.T, clusters.T[:, :, None]                     # (N,), (k, 1)
     intersection = np.minimum(w, p_w) * np.minimum(h, p_h)                   # (k, N)
     return intersection / (w * h + p_w * p_h - intersection)
 
 
 def average_iou(sizes, clusters):
-    """The mean over the boxes of the IOU with the best of the clusters."""
+    """The mean, over all boxes, of the IOU with the cluster that overlaps the box most."""
     return float(overlaps(sizes, clusters).max(0).mean())
 
 
 def first_clusters(sizes, k, rng):
-    """-> (k, 2) boxes from sizes: the first any one, the next ones the likelier, the farther from those before"""
+    """-> (k, 2) boxes from sizes. The farther a box is from those already drawn, the more probably it is drawn next."""
     clusters = sizes[[rng.integers(len(sizes))]]                             # (1, 2)  a copy
     for _ in range(k - 1):
         distance = 1 - overlaps(sizes, clusters).max(0)                      # (N,)
-        share = np.cumsum(distance)
-        drawn = min(np.searchsorted(share, rng.uniform(0, share[-1]), side="right"), len(sizes) - 1)
+        cumulative = np.cumsum(distance)                                     # (N,)
+        drawn = min(np.searchsorted(cumulative, rng.uniform(0, cumulative[-1]), side="right"), len(sizes) - 1)
         clusters = np.concatenate([clusters, sizes[[drawn]]])
     return clusters
 
@@ -86,15 +88,15 @@ def k_means(sizes, k, rng):
     clusters, nearest = first_clusters(sizes, k, rng), np.full(len(sizes), -1)
     for _ in range(MAX_ROUNDS):
         before, nearest = nearest, overlaps(sizes, clusters).argmax(0)       # (N,)
-        if (nearest != before).mean() <= STILL:
+        if (nearest != before).mean() <= TOLERANCE:
             break
-        for j in np.unique(nearest):                                     # a cluster without boxes stays where it is
+        for j in np.unique(nearest):                                         # a cluster without boxes does not move
             clusters[j] = np.median(sizes[nearest == j], axis=0)
     return clusters[clusters.prod(1).argsort()]
 
 
 def best_clusters(sizes, k):
-    """-> (k, 2) the clusters with the highest average IOU of RESTARTS beginnings"""
+    """-> (k, 2) the clusters with the highest average IOU among RESTARTS runs of k-means"""
     candidates = [k_means(sizes, k, np.random.default_rng((SEED, k, n))) for n in range(RESTARTS)]
     return max(candidates, key=lambda clusters: average_iou(sizes, clusters))
 
@@ -118,12 +120,12 @@ def write_figure(path, ious, clusters):
 def main():
     annotations = read_annotations(TRAIN, CLASSES)
     sizes = box_sizes(annotations)                                           # (N, 2)
-    different, wanted = len(np.unique(sizes, axis=0)), max(MOST, CLUSTERS, 9)
-    if different < wanted:
-        raise InputError(f"yolov2/anchors.py: {wanted} clusters want {wanted} boxes of different sizes; TRAIN has "
+    different, needed = len(np.unique(sizes, axis=0)), max(MAX_K, CLUSTERS, 9)
+    if different < needed:
+        raise InputError(f"yolov2/anchors.py: {needed} clusters need {needed} boxes of different sizes; TRAIN has "
                          f"{different}")
-    found = {k: best_clusters(sizes, k) for k in {*range(1, MOST + 1), CLUSTERS, 9}}
-    ious = [average_iou(sizes, found[k]) for k in range(1, MOST + 1)]
+    found = {k: best_clusters(sizes, k) for k in {*range(1, MAX_K + 1), CLUSTERS, 9}}
+    ious = [average_iou(sizes, found[k]) for k in range(1, MAX_K + 1)]
     five, nine = found[CLUSTERS], found[9]                                   # (k, 2)
 
     print(f"{len(sizes)} boxes of {len(annotations)} images, as fractions of the {'input' if LETTERBOX else 'image'}")
@@ -143,7 +145,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

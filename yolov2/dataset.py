@@ -2,29 +2,31 @@
 Images and boxes for YOLOv2: the data set, its augmentation, and the letterbox.
 
 Paper   "YOLO9000: Better, Faster, Stronger", section 3, "Training for detection": "a similar data augmentation to
-        YOLO and SSD with random crops, color shifting, etc." No more than that.
-Source  What it became is read off [darknet]: src/data.c (load_data_detection), src/image.c (place_image,
-        letterbox_image) and scripts/voc_label.py of pjreddie/darknet at f6afaab.
+        YOLO and SSD with random crops, color shifting, etc." The paper does not say more.
+Source  [darknet] src/data.c (load_data_detection), src/image.c (place_image, letterbox_image) and scripts/voc_label.py
+        of pjreddie/darknet at f6afaab, that is, as of March 2017 and later.
 
-Training    On a grey canvas the image, its aspect ratio changed at random, as large as it fits and at a random place;
-            the colours of the whole canvas, grey bars too, distorted; half of the time its mirror image.
-Evaluation  On a grey canvas the image, as large as it fits, in the middle: the letterbox.
+Training    Distort the aspect ratio, scale the image to fit, and paste it at a random place on a grey square. Distort
+            the colours of the whole square. Mirror it half of the time.
+Evaluation  The letterbox: scale the image to fit and paste it in the middle of a grey square.
 
-Difficult objects are not trained on [darknet]. The colours are the nearest that albumentations has: Darknet multiplies
-S and V of HSV by U(1, 1.5) or its inverse; ColorJitter saturation and brightness by U(1 / 1.5, 1.5).
+The paper's results are older. Darknet of 2016 (b61bcf54) takes random crops in training, as the paper says: it moves
+each edge of the image in or out by up to 20 % of the side and stretches the crop to the square. In evaluation it
+stretches the whole image to the square. The placement on grey and the letterbox came in March 2017 (60e952ba).
 
-Your own photographs: put them into a folder with JPEGImages, Annotations and ImageSets/Main as VOC has them, and edit
-TRAIN, TEST and CLASSES.
+Difficult objects are not trained on [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
+U(1, 1.5) or its inverse, and albumentations' ColorJitter multiplies saturation and brightness by U(1 / 1.5, 1.5).
+
+To train on your own photographs, put them into a folder with JPEGImages, Annotations and ImageSets/Main as VOC has
+them, and edit TRAIN, TEST and CLASSES below.
 
     python yolov2/dataset.py     writes runs/yolov2/augmented.png: training images as the network sees them, with boxes
 
-What changed from yolov1/dataset.py: the image keeps its shape, on a grey canvas, instead of being stretched to the
-square; no part of it is cut off in training; the size is asked for with each image (multi-scale training). The objects
-are not shuffled, which Darknet still does.
+What changed from yolov1/dataset.py: the size of an image is requested together with the image (multi-scale training).
+Since March 2017 the image keeps its shape and is placed on grey; in the paper it is cropped and stretched as in YOLOv1.
+Here the objects of an image are not shuffled; Darknet still shuffles them.
 """
 import os
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -34,86 +36,113 @@ import torch.nn.functional as F
 from shared.annotations import read_annotations
 from shared.boxes import xyxy_to_cxcywh
 from shared.coco import CLASSES as COCO_CLASSES
-from shared.draw import draw_boxes, write_sheet
-from shared.errors import InputError
+from shared.draw import draw_targets, write_sheet
+from shared.errors import InputError, run
 from shared.images import read_image
-from shared.paths import RUNS, SAMPLES
+from shared.paths import ROOT, RUNS, SAMPLES
 from shared.voc import CLASSES as VOC_CLASSES
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise asks the network for a newer version
 import albumentations as A
 
-VOC = Path(SAMPLES, "voc/VOCdevkit")  # or Path("where/your/VOCdevkit/lies")
-TRAIN = [(VOC / "VOC2007", "train")]  # [darknet] [(VOC / "VOC2007", "trainval"), (VOC / "VOC2012", "trainval")]
-TEST = [(VOC / "VOC2007", "val")]     # [darknet] [(VOC / "VOC2007", "test")]
-CLASSES = VOC_CLASSES
+PRESET = "sample"  # chooses the data here and all values of a training in train.py:
+#                    "sample"        16 drawn images, learned in about 3 minutes on 2 CPU cores
+#                    "darknet"       VOC 2007 + 2012, with the authors' values of March 2017
+#                    "darknet_coco"  COCO, with the authors' values of March 2017
 
-COCO = Path(SAMPLES, "coco")          # or Path("where/your/COCO/lies"). For it, instead of those above, and in train.py
-# COCO_ANCHORS in place of ANCHORS:
-# TRAIN = [(COCO / "train2017", COCO / "annotations" / "instances_train2017.json")]
-# TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]  # the papers: test-dev, kept secret
-# CLASSES = COCO_CLASSES
+if PRESET == "sample":
+    TRAIN = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train")]     # (folder in VOC's layout, name of the split)
+    TEST = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "val")]
+    CLASSES = VOC_CLASSES
+elif PRESET == "darknet":
+    VOC = ROOT / "voc" / "VOCdevkit"
+    TRAIN = [(VOC / "VOC2007", "trainval"), (VOC / "VOC2012", "trainval")]
+    TEST = [(VOC / "VOC2007", "test")]
+    CLASSES = VOC_CLASSES
+elif PRESET == "darknet_coco":
+    COCO = ROOT / "coco"
+    TRAIN = [(COCO / "train2017", COCO / "annotations" / "instances_train2017.json")]    # (folder of images, JSON file)
+    TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]
+    CLASSES = COCO_CLASSES
+else:
+    raise SystemExit(f'yolov2/dataset.py: PRESET is {PRESET!r}, not "sample", "darknet" or "darknet_coco"')
 
-JITTER = 0.3       # width and height each by up to 30 % [darknet]
-HUE = 0.1          # turned by up to 36 degrees either way [darknet]
+JITTER = 0.3       # change width and height by up to 30 % each [darknet]; in 2016 .2, for the edges of a crop
+HUE = 0.1          # turn the hue by up to 36 degrees either way [darknet]
 SATURATION = 1.5   # [darknet]
 EXPOSURE = 1.5     # [darknet]
-SMALLEST = 0.001   # of the image: what augmentation leaves narrower or lower is dropped [darknet]
+SMALLEST = 0.001   # of the image: drop a box that augmentation leaves narrower or lower than this [darknet]
 
 
 class DetectionDataset(torch.utils.data.Dataset):
     """
-    dataset[i] is image i at the given size, dataset[i, size, seed] at another; in its letterbox, or augmented. All that
-    is random about it follows from the seed, one or more numbers: workers and epochs differ, a run can be repeated.
+    dataset[i]              image i at the size given here
+    dataset[i, size, seed]  image i at another size. The seed, one or more numbers, decides everything that is random,
+                            so that a training can be repeated.
+
+    With augment the image is placed and distorted at random, without it is in its letterbox.
 
     returns  image (3, size, size) float 0..1; targets (n, 5) label, centre x, centre y, width, height as fractions
     """
 
     def __init__(self, annotations, size, augment=False):
-        self.annotations, self.size = annotations, size
-        self.jitter, self.smallest = JITTER, SMALLEST * augment
-        self.transform = None
-        if augment:
-            self.transform = A.Compose(
-                [A.HorizontalFlip(p=0.5),
-                 A.ColorJitter(brightness=(1 / EXPOSURE, EXPOSURE), contrast=(1, 1),
-                               saturation=(1 / SATURATION, SATURATION), hue=(-HUE, HUE), p=1)],
-                bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True))
+        self.annotations, self.size, self.augment = annotations, size, augment
+        self.jitter, self.smallest = JITTER, SMALLEST
+        self.distort = A.Compose(
+            [A.HorizontalFlip(p=0.5),
+             A.ColorJitter(brightness=(1 / EXPOSURE, EXPOSURE), contrast=(1, 1),
+                           saturation=(1 / SATURATION, SATURATION), hue=(-HUE, HUE), p=1)],
+            bbox_params=A.BboxParams("pascal_voc", label_fields=["labels"], clip=True, filter_invalid_bboxes=True))
 
     def __len__(self):
         return len(self.annotations)
 
     def __getitem__(self, key):
         index, size, seed = key if isinstance(key, tuple) else (key, self.size, None)
+        image, boxes, labels = self.read(index)
+        if self.augment:
+            rng = np.random.default_rng(seed)
+            image, boxes = place(image, boxes, size, self.jitter, rng)
+            return self.finish(image, boxes, labels, rng)
+        boxes = letterbox_boxes(boxes, image.shape[1], image.shape[0], size, size)           # (n, 4)  fractions
+        return letterbox(image, size, size), make_targets(boxes, labels)
+
+    def read(self, index):
+        """-> image (h, w, 3) uint8, boxes (n, 4) in its pixels, labels (n,); without the difficult objects"""
         annotation = self.annotations[index]
-        image = read_image(annotation.image)                                 # (h, w, 3) uint8
+        image = read_image(annotation.image)
         if image.shape[:2] != (annotation.height, annotation.width):
             raise InputError(f"{annotation.image}: its pixels are not as wide and high as its header says")
         easy = ~annotation.difficult
-        boxes, labels = annotation.boxes[easy], annotation.labels[easy]      # (n, 4) pixels, (n,)
+        return image, annotation.boxes[easy], annotation.labels[easy]
 
-        if self.transform:
-            rng = np.random.default_rng(seed)
-            canvas, boxes = place(image, boxes, size, self.jitter, rng)
-            for transform in self.transform.transforms:                      # one seed for all would tie them together
-                transform.set_random_seed(int(rng.integers(2**32)))
-            out = self.transform(image=canvas, bboxes=boxes, labels=labels)
-            image = torch.from_numpy(out["image"]).permute(2, 0, 1).float() / 255            # (3, size, size)
-            boxes = torch.as_tensor(out["bboxes"]).float().view(-1, 4) / size                # (n, 4)  fractions
-            labels = out["labels"]
-        else:
-            boxes = torch.from_numpy(letterbox_boxes(boxes, image.shape[1], image.shape[0], size, size)).float()
-            image = letterbox(image, size, size)
-
-        labels = torch.as_tensor(labels).float().view(-1, 1)                 # (n, 1)
-        targets = torch.cat([labels, xyxy_to_cxcywh(boxes)], 1)              # (n, 5)
+    def finish(self, image, boxes, labels, rng):
+        """
+        image (size, size, 3) uint8, boxes (n, 4) in its pixels, labels (n,) -> image and targets as described above;
+        with augment in other colours and, half of the time, mirrored
+        """
+        if self.augment:
+            for transform in self.distort.transforms:                        # each needs a seed of its own: with one
+                transform.set_random_seed(int(rng.integers(2**32)))          # for both, flip and colour are correlated
+            out = self.distort(image=image, bboxes=boxes, labels=labels)
+            image, boxes, labels = out["image"], out["bboxes"], out["labels"]
+        image = torch.from_numpy(image).permute(2, 0, 1).float() / 255       # (3, size, size)
+        boxes = torch.as_tensor(boxes).float().view(-1, 4) / image.shape[-1]                 # (n, 4)  fractions
+        targets = make_targets(boxes, labels)
         return image, targets[(targets[:, 3:] >= self.smallest).all(1)]
+
+
+def make_targets(boxes, labels):
+    """Corner boxes (n, 4) as fractions, labels (n,) -> targets (n, 5) label, centre x, centre y, width, height"""
+    boxes, labels = torch.as_tensor(boxes).float(), torch.as_tensor(labels).float()
+    return torch.cat([labels.view(-1, 1), xyxy_to_cxcywh(boxes)], 1)
 
 
 def place(image, boxes, size, jitter, rng):
     """
-    The image at a random aspect ratio and place on a grey square, as large as it fits ([darknet] load_data_detection;
-    its place_image samples half a pixel aside and darkens the last row and column of an enlarged image: not copied).
+    Distorts the aspect ratio of the image at random, scales it to fit into a square and pastes it there at a random
+    place, on grey ([darknet] load_data_detection). We do not copy two flaws of Darknet's place_image, which samples
+    half a pixel off and darkens the last row and column of an enlarged image.
 
     image (h, w, 3) uint8, boxes (n, 4) in its pixels -> canvas (size, size, 3) uint8, boxes (n, 4) in its pixels
     """
@@ -128,7 +157,7 @@ def place(image, boxes, size, jitter, rng):
 
 
 def letterbox_geometry(image_width, image_height, width, height):
-    """How an image fits whole into width x height: its size there and its left and top edge, in pixels [darknet]."""
+    """How an image fits into width x height: its size there and its left and top edge, in pixels [darknet]."""
     if width / image_width < height / image_height:
         new_width, new_height = width, max(image_height * width // image_width, 1)
     else:
@@ -138,8 +167,8 @@ def letterbox_geometry(image_width, image_height, width, height):
 
 def letterbox(image, width, height):
     """
-    The whole image in the middle of a grey canvas. Corners stay on corners, nothing is smoothed before it shrinks:
-    [darknet] resize_image.
+    Scales the image to fit and pastes it in the middle of a grey canvas. The interpolation is bilinear, with aligned
+    corners and without antialiasing ([darknet] resize_image).
 
     image (h, w, 3) uint8 -> (3, height, width) float 0..1
     """
@@ -159,7 +188,7 @@ def letterbox_boxes(boxes, image_width, image_height, width, height):
 
 
 def undo_letterbox(boxes, image_width, image_height, width, height):
-    """The exact inverse of letterbox_boxes. (Darknet's is half a pixel off where the grey bars are unequal.)"""
+    """The exact inverse of letterbox_boxes. Darknet's is half a pixel off where the two grey bars differ in width."""
     new_width, new_height, left, top = letterbox_geometry(image_width, image_height, width, height)
     in_pixels = boxes * [width, height, width, height] - [left, top, left, top]
     return in_pixels * ([image_width / new_width, image_height / new_height] * 2)
@@ -175,19 +204,10 @@ def collate(items):
 
 
 def main():
-    annotations = read_annotations(TRAIN, CLASSES)
-    dataset = DetectionDataset(annotations, 416, augment=True)
-    pictures = []
-    for seed in range(16):
-        image, targets = dataset[seed % len(dataset), 416, seed]
-        label, xy, wh = targets[:, :1], targets[:, 1:3] * 416, targets[:, 3:5] * 416
-        rows = torch.cat([label, torch.ones_like(label), xy - wh / 2, xy + wh / 2], 1)
-        pictures.append(draw_boxes((image * 255).byte().permute(1, 2, 0).numpy(), rows.numpy(), CLASSES))
+    dataset = DetectionDataset(read_annotations(TRAIN, CLASSES), 416, augment=True)
+    pictures = [draw_targets(*dataset[n % len(dataset), 416, n], CLASSES) for n in range(16)]
     write_sheet(RUNS / "yolov2" / "augmented.png", pictures, columns=4)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

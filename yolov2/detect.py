@@ -1,17 +1,18 @@
 """
 Detects objects in an image, or in every image of a folder.
 
+Source  Darknet's detect ([darknet] examples/detector.c, test_detector): the letterbox, per-class NMS at .45, a score
+        (objectness x class probability) of more than .5. In 2016 it stretched the image to the square, and the
+        thresholds were .4 (NMS) and .24 (score).
+
     python yolov2/detect.py     reads runs/yolov2/last.pt and SOURCE; writes the pictures with their boxes and
                                 detections.txt to OUT, and prints the milliseconds that each stage takes
 
-CHECKPOINT may be a .weights file of the authors: weights.py tells which there are. The rest comes with it.
+CHECKPOINT may also be a .weights file of the authors (yolov2/weights.py lists them). Classes, anchors and input size
+are set automatically.
 
-Source  What Darknet's detect does ([darknet] examples/detector.c, test_detector): letterbox, per-class NMS at .45, and
-        a score, objectness x class probability, of more than .5.
-
-What changed from yolov1/detect.py: the letterbox; the thresholds (there .2 and .4).
+What changed from yolov1/detect.py: the thresholds, which were .4 (NMS) and .2 (score); since March 2017 the letterbox.
 """
-import sys
 import time
 from pathlib import Path
 
@@ -19,15 +20,16 @@ import torch
 from tqdm import tqdm
 
 from shared.draw import draw_boxes, write_picture
-from shared.errors import InputError
+from shared.errors import InputError, run
 from shared.images import list_images, read_image
+from shared.layers import fuse_batchnorm
 from shared.nms import nms_per_class
 from shared.paths import RUNS, SAMPLES, atomic_write
 from yolov2.dataset import letterbox, undo_letterbox
 from yolov2.model import decode
 from yolov2.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov2" / "last.pt"  # or best.pt, of the highest AP50 on TEST, or RUNS / "yolov2-voc.weights"
+CHECKPOINT = RUNS / "yolov2" / "last.pt"  # or best.pt (the highest AP50 on TEST), or RUNS / "yolov2-voc.weights"
 SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
 OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.5                     # [darknet]
@@ -39,11 +41,11 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, state = load_detector(CHECKPOINT)
     classes, anchors, size = state["classes"], state["anchors"], state["size"]
-    network = network.fuse().to(device, memory_format=torch.channels_last)
+    network = fuse_batchnorm(network).to(device, memory_format=torch.channels_last)
 
     def now():
         if device.type == "cuda":
-            torch.cuda.synchronize()                                         # the GPU works on while Python returns
+            torch.cuda.synchronize()                                         # wait until the GPU has finished
         return time.perf_counter()
 
     lines, seconds = ["\t".join(["# file", "class", "score", "left", "top", "right", "bottom (pixels)"])], []
@@ -51,14 +53,14 @@ def main():
         try:
             image = read_image(path)                                         # (h, w, 3)
         except InputError as error:
-            tqdm.write(str(error))                                           # the others are not lost with it
+            tqdm.write(str(error))                                           # and go on with the other images
             continue
         x = letterbox(image, size, size)[None].to(device, memory_format=torch.channels_last)
 
         start = now()
         head = network(x)
         forward = now()
-        boxes, scores = decode(head, anchors)                               # (1, L, 4), (1, L, C)
+        boxes, scores = decode(head, anchors)                                # (1, L, 4), (1, L, C)
         decoded = now()
         rows = nms_per_class(boxes[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)            # (D, 6)
         seconds.append([forward - start, decoded - forward, now() - decoded])
@@ -80,7 +82,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

@@ -2,43 +2,46 @@
 The YOLOv2 network: Darknet-19, a passthrough from stride 16, and a head with anchors.
 
 Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:1612.08242), sections 2 and 3.
-Source  The paper gives the backbone (Table 6) and describes the head in words. Lines marked [darknet] are read off
+Source  The paper gives the backbone (Table 6) and describes the head in words. Statements marked [darknet] come from
         cfg/yolov2-voc.cfg, cfg/yolov2.cfg and the C code of pjreddie/darknet at f6afaab.
 
-The image is divided into cells once, with a stride of 32 pixels. In each cell the head predicts A = 5 boxes, each by
-t_x, t_y, t_w, t_h, an objectness t_o and C class scores. For a cell in column c_x and row c_y, and an anchor of
-p_w x p_h cells, they mean (section 2, "Direct location prediction", Figure 3):
+The network divides the image into cells once, with a stride of 32 pixels. In each cell it predicts
+A = 5 boxes. A prediction is t_x, t_y, t_w, t_h, an objectness t_o and C class scores. For a cell in column c_x and row
+c_y, and an anchor of p_w x p_h cells, it means (section 2, "Direct location prediction", Figure 3):
 
     b_x = sigmoid(t_x) + c_x     b_w = p_w exp(t_w)     Pr(object) IOU(b, object) = sigmoid(t_o)
     b_y = sigmoid(t_y) + c_y     b_h = p_h exp(t_h)     Pr(class | object)        = softmax(scores)
 
-All in cells. A detection's score is Pr(object) IOU(b, object) Pr(class | object).
+b_x, b_y, b_w, b_h are in cells. The score of a detection is Pr(object) IOU(b, object) Pr(class | object).
 
-The passthrough: the paper turns the 26 x 26 x 512 features into 13 x 13 x 2048 ("Fine-Grained Features"). Since March
-2017 Darknet first reduces them to 64 channels, so 13 x 13 x 256; and its reorg is not what the paper describes (see
-Reorg). Both as in Darknet here, so that the authors' weights mean the same.
+Darknet changed YOLOv2 in March 2017 (commit 60e952ba), three months after the paper. The published weights belong to
+the changed network, and this file has it:
+
+                   paper, and Darknet of 2016               here, and Darknet since March 2017
+    passthrough    26 x 26 x 512 becomes 13 x 13 x 2048     first a 1 x 1 to 26 x 26 x 64, which becomes 13 x 13 x 256
+    anchors, VOC   1.08,1.19 ... 16.62,10.52                1.3221,1.73145 ... 11.2364,10.0071
+    anchors, COCO  0.738768,0.874946 ... 12.6868,11.8741    0.57273,0.677385 ... 9.77052,9.16828
 
     python yolov2/model.py     prints the layer table
 
-Parameters 50,962,889 for COCO's 80 classes, 50,655,389 for VOC's 20; 29.46 and 29.36 billion operations at 416 x 416.
+The network has 50,962,889 parameters for COCO's 80 classes and 50,655,389 for VOC's 20. It takes 29.46 and 29.36
+billion operations at 416 x 416.
 
-What changed from yolov1/model.py: a smaller backbone, with BatchNorm; convolutions to the end instead of two fully
-connected layers, so any input size; 5 anchors per cell, each with classes of its own; the passthrough.
+What changed from yolov1/model.py: a smaller backbone, with BatchNorm; convolutions instead of two fully connected
+layers, so the input may have any size; 5 anchors in each cell, each with its own classes; the passthrough.
 """
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from shared.boxes import cxcywh_to_xyxy
-from shared.darknet_weights import read_weights, write_weights
 from shared.layers import print_layer_table
 
 STRIDE = 32
 ANCHORS = [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053),
            (11.2364, 10.0071)]  # width, height in cells, whatever the input's size: yolov2-voc.cfg [darknet]
 COCO_ANCHORS = [(0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778),
-                (9.77052, 9.16828)]  # yolov2.cfg [darknet]. anchors.py finds those of your own data
+                (9.77052, 9.16828)]  # yolov2.cfg [darknet]. anchors.py computes those of your own data
 
 
 class ConvBlock(nn.Module):
@@ -47,27 +50,45 @@ class ConvBlock(nn.Module):
     def __init__(self, in_channels, out_channels, kernel, stride=1):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.01)  # averages: .99 old + .01 new [darknet]
+        self.bn = nn.BatchNorm2d(out_channels, eps=1e-5, momentum=0.01)  # running average: .99 old + .01 new [darknet]
 
     def forward(self, x):
         return F.leaky_relu(self.bn(self.conv(x)), 0.1, inplace=True)
 
 
 class Backbone(nn.Module):
-    """Darknet-19 up to its last 3 x 3: Table 6 without its last three lines. All stages but the first halve."""
+    """Darknet-19 up to its last 3 x 3: Table 6 without its last three lines. Stages 2 to 6 each halve the image."""
 
     def __init__(self):
         super().__init__()
         self.stage1 = nn.Sequential(ConvBlock(3, 32, 3))
-        self.stage2 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(32, 64, 3))
-        self.stage3 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(64, 128, 3), ConvBlock(128, 64, 1),
-                                    ConvBlock(64, 128, 3))
-        self.stage4 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(128, 256, 3), ConvBlock(256, 128, 1),
-                                    ConvBlock(128, 256, 3))
-        self.stage5 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(256, 512, 3), ConvBlock(512, 256, 1),
-                                    ConvBlock(256, 512, 3), ConvBlock(512, 256, 1), ConvBlock(256, 512, 3))
-        self.stage6 = nn.Sequential(nn.MaxPool2d(2, 2), ConvBlock(512, 1024, 3), ConvBlock(1024, 512, 1),
-                                    ConvBlock(512, 1024, 3), ConvBlock(1024, 512, 1), ConvBlock(512, 1024, 3))
+        self.stage2 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(32, 64, 3))
+        self.stage3 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(64, 128, 3),
+            ConvBlock(128, 64, 1),
+            ConvBlock(64, 128, 3))
+        self.stage4 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(128, 256, 3),
+            ConvBlock(256, 128, 1),
+            ConvBlock(128, 256, 3))
+        self.stage5 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(256, 512, 3),
+            ConvBlock(512, 256, 1),
+            ConvBlock(256, 512, 3),
+            ConvBlock(512, 256, 1),
+            ConvBlock(256, 512, 3))
+        self.stage6 = nn.Sequential(
+            nn.MaxPool2d(2, 2),
+            ConvBlock(512, 1024, 3),
+            ConvBlock(1024, 512, 1),
+            ConvBlock(512, 1024, 3),
+            ConvBlock(1024, 512, 1),
+            ConvBlock(512, 1024, 3))
 
     def forward(self, x):                                           # (B, 3, H, W)
         x = self.stage3(self.stage2(self.stage1(x)))                # (B, 128, H/4, W/4)
@@ -80,17 +101,17 @@ class Reorg(nn.Module):
     """
     Darknet's reorg: half the height and width, four times the channels. (B, C, H, W) -> (B, 4 C, H / 2, W / 2)
 
-    The paper means that each 2 x 2 square becomes one cell with four times the channels. Darknet (src/blas.c) does that
-    to the C H W numbers as if they were C/4 x 2H x 2W, and reads the result, C x H x W, as 4 C x H/2 x W/2: what was in
-    one square is torn apart. The 4 x 4 map in tests/test_yolov2_model.py shows it. It cannot be put right, as the
-    authors' weights were trained with it.
-
-    For a training of your own the paper's is F.pixel_unshuffle(x, 2).
+    The paper means that each 2 x 2 square becomes one cell with four times the channels ("stacking adjacent features
+    into different channels"). That is F.pixel_unshuffle(x, 2). Darknet's reorg (src/blas.c) permutes values across the
+    map (a known bug); kept, because the published weights were trained with it. It treats the C x H x W numbers as
+    C/4 x 2H x 2W, does there what the paper means, and reads the result, C x H x W, as 4 C x H/2 x W/2.
+    tests/test_yolov2_model.py shows it on a map of 4 x 4.
     """
 
     def forward(self, x):
         B, C, H, W = x.shape
-        x = x.reshape(B, C // 4, H, 2, W, 2).permute(0, 3, 5, 1, 2, 4)     # (B, 2, 2, C/4, H, W)
+        x = x.reshape(B, C // 4, H, 2, W, 2)                        # 2H rows and 2W columns, in squares of 2 x 2
+        x = x.permute(0, 3, 5, 1, 2, 4)                             # (B, 2, 2, C/4, H, W)
         return x.reshape(B, C * 4, H // 2, W // 2)
 
 
@@ -100,8 +121,8 @@ class YOLOv2(nn.Module):
         outputs = len(anchors) * (5 + num_classes)                  # 5 (4 + 1 + 20) = 125 for VOC (section 3)
         self.num_classes = num_classes
         self.backbone = Backbone()
-        self.set32 = nn.Sequential(ConvBlock(1024, 1024, 3), ConvBlock(1024, 1024, 3))
-        self.passthrough = nn.Sequential(ConvBlock(512, 64, 1), Reorg())
+        self.neck32 = nn.Sequential(ConvBlock(1024, 1024, 3), ConvBlock(1024, 1024, 3))
+        self.passthrough = nn.Sequential(ConvBlock(512, 64, 1), Reorg())                     # the 1 x 1 is [darknet]
         self.detect32 = nn.Sequential(ConvBlock(4 * 64 + 1024, 1024, 3), nn.Conv2d(1024, outputs, 1))
 
         for layer in self.modules():
@@ -118,61 +139,33 @@ class YOLOv2(nn.Module):
         if images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(f"YOLOv2 takes images whose sides are divisible by 32, not {tuple(images.shape[2:])}")
         stride16, stride32 = self.backbone(images)
-        x32 = self.set32(stride32)                                                         # (B, 1024, H/32, W/32)
-        x32 = torch.cat([self.passthrough(stride16), x32], 1)       # reorg first          # (B, 1280, H/32, W/32)
-        head = self.detect32(x32)                                                          # (B, A (5 + C), H/32, W/32)
-        return head.unflatten(1, (-1, 5 + self.num_classes)).permute(0, 1, 3, 4, 2)
-
-    def fuse(self):
-        """Folds every BatchNorm into its convolution: the same outputs, faster, for inference only. Returns self."""
-        for block in self.eval().modules():
-            if isinstance(block, ConvBlock) and isinstance(block.bn, nn.BatchNorm2d):
-                block.conv, block.bn = fuse_conv_bn_eval(block.conv, block.bn), nn.Identity()
-        return self
+        x32 = self.neck32(stride32)                                 # (B, 1024, H/32, W/32)
+        x32 = torch.cat([self.passthrough(stride16), x32], 1)       # (B, 4 * 64 + 1024, H/32, W/32)  passthrough first
+        head = self.detect32(x32)                                   # (B, A (5 + C), H/32, W/32)
+        head = head.unflatten(1, (-1, 5 + self.num_classes))        # (B, A, 5 + C, H/32, W/32)
+        return head.permute(0, 1, 3, 4, 2)                          # (B, A, H/32, W/32, 5 + C)
 
 
 def decode(head, anchors=ANCHORS):
     """
+    Turns the numbers of the head into boxes and scores.
+
     head     as YOLOv2 returns it
     returns  boxes (B, L, 4)   left, top, right, bottom as fractions of the network's input
              scores (B, L, C)  Pr(object) IOU(b, object) Pr(class | object)
-             L counts anchor, row, column: 845 boxes at 416 x 416
+             The L boxes (845 at 416 x 416) are in the order of anchor, row, column.
     """
     head = head.float()                                             # exp overflows in half precision
     B, A, H, W = head.shape[:4]
     p_wh = head.new_tensor(anchors).view(A, 1, 1, 2)
-    c_xy = torch.stack(torch.meshgrid(torch.arange(W), torch.arange(H), indexing="xy"), -1).to(head.device)
+    c_x, c_y = torch.arange(W, device=head.device), torch.arange(H, device=head.device)
+    c_xy = torch.stack(torch.meshgrid(c_x, c_y, indexing="xy"), -1)                          # (H, W, 2)
     cells = head.new_tensor([W, H])
     b_xy = (head[..., 0:2].sigmoid() + c_xy) / cells                # (B, A, H, W, 2)
     b_wh = p_wh * head[..., 2:4].exp() / cells                      # (B, A, H, W, 2)
-    boxes = cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3)
-    scores = (head[..., 4:5].sigmoid() * head[..., 5:].softmax(-1)).flatten(1, 3)
+    boxes = cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3)                        # (B, A H W, 4)
+    scores = (head[..., 4:5].sigmoid() * head[..., 5:].softmax(-1)).flatten(1, 3)            # (B, A H W, C)
     return boxes, scores
-
-
-def darknet_order(model):
-    """The numbers of a .weights file: layer by layer as in yolov2.cfg, which is the order of the layers above."""
-    for layer in model.modules():
-        if isinstance(layer, ConvBlock):
-            yield from [layer.bn.bias, layer.bn.weight, layer.bn.running_mean, layer.bn.running_var, layer.conv.weight]
-        elif isinstance(layer, nn.Conv2d) and layer.bias is not None:        # no BatchNorm
-            yield from [layer.bias, layer.weight]
-
-
-@torch.no_grad()
-def load_darknet_weights(model, path):
-    """Copies a .weights file into the model: the whole network, or its backbone alone. Returns the images seen."""
-    tensors = list(darknet_order(model))
-    classifier = 1000 + 1000 * 1024 if isinstance(model, Backbone) else 0    # ImageNet's: may follow, and is not read
-    windows, seen = read_weights(path, [tensor.shape for tensor in tensors], classifier)
-    for tensor, window in zip(tensors, windows):
-        tensor.copy_(window)
-    return seen
-
-
-def save_darknet_weights(model, path, seen=0):
-    """Writes a .weights file that Darknet reads; seen: the number of images that the model was trained on."""
-    write_weights(path, darknet_order(model), seen)
 
 
 if __name__ == "__main__":

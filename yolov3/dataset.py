@@ -19,10 +19,9 @@ them, and edit TRAIN, TEST and CLASSES below.
     python yolov3/dataset.py     writes runs/yolov3/augmented.png: training images as the network sees them, with boxes
 
 What changed from yolov2/dataset.py: nothing. The paper (caption of Figure 3) says that a bug in YOLOv2's data loading
-was fixed, which gained about 2 mAP, but not what it was. yolov3/mosaic.py adds an augmentation that is not in the paper.
+was fixed, which gained about 2 mAP, but not what the bug was. The mosaic of yolov3/mosaic.py is not in the paper.
 """
 import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -60,6 +59,8 @@ elif PRESET == "darknet_coco":
     TRAIN = [(COCO / "train2017", COCO / "annotations" / "instances_train2017.json")]    # (folder of images, JSON file)
     TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]
     CLASSES = COCO_CLASSES
+else:
+    raise SystemExit(f'yolov3/dataset.py: PRESET is {PRESET!r}, not "sample", "darknet" or "darknet_coco"')
 
 JITTER = 0.3       # change width and height by up to 30 % each [darknet]
 HUE = 0.1          # turn the hue by up to 36 degrees either way [darknet]
@@ -182,7 +183,7 @@ def letterbox_boxes(boxes, image_width, image_height, width, height):
 
 
 def undo_letterbox(boxes, image_width, image_height, width, height):
-    """The exact inverse of letterbox_boxes. Darknet's is half a pixel off where the two grey bars are not equally wide."""
+    """The exact inverse of letterbox_boxes. Darknet's is half a pixel off where the two grey bars differ in width."""
     new_width, new_height, left, top = letterbox_geometry(image_width, image_height, width, height)
     in_pixels = boxes * [width, height, width, height] - [left, top, left, top]
     return in_pixels * ([image_width / new_width, image_height / new_height] * 2)

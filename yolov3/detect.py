@@ -1,7 +1,7 @@
 """
 Detects objects in an image, or in every image of a folder.
 
-Source  Darknet's detect ([darknet] examples/detector.c, test_detector): the letterbox, per-class NMS at .45, and a score
+Source  Darknet's detect ([darknet] examples/detector.c, test_detector): the letterbox, per-class NMS at .45, a score
         (objectness x class probability) of more than .5.
 
     python yolov3/detect.py     reads runs/yolov3/last.pt and SOURCE; writes the pictures with their boxes and
@@ -28,7 +28,7 @@ from yolov3.dataset import letterbox, undo_letterbox
 from yolov3.model import decode
 from yolov3.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt, which has the highest AP50 on TEST, or RUNS / "yolov3.weights"
+CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt (the highest AP50 on TEST), or RUNS / "yolov3.weights"
 SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
 OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.5                     # [darknet]

@@ -30,7 +30,7 @@ from yolov3.loss import assign
 from yolov3.model import decode
 from yolov3.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt, which has the highest AP50 on TEST, or RUNS / "yolov3.weights"
+CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt (the highest AP50 on TEST), or RUNS / "yolov3.weights"
 DATA = {"train": TRAIN, "test": TEST}     # papers report the figures of images that the network has not seen: test
 SCORE_THRESHOLD = 0.005                   # [darknet] low, because a precision-recall curve needs doubtful detections
 NMS_THRESHOLD = 0.45                      # [darknet]
@@ -83,7 +83,7 @@ def detect_all(network, annotations, size, anchors, device, workers):
 
 
 def measure(network, train, test, classes, anchors, size, device, workers, sheet):
-    """What train.py writes into log.csv: {name of MEASURES or ACCURACIES: value}. Draws detections to the file sheet."""
+    """Returns {name of MEASURES or ACCURACIES: value} for log.csv. Draws detections to the file sheet."""
     measured, pictures = {}, []
     for name, annotations in ("train", train[:MAX_TRAIN_EVALUATED]), ("test", test):
         detections, accuracies = detect_all(network, annotations, size, anchors, device, workers)

@@ -51,7 +51,7 @@ import torch
 import torch.nn.functional as F
 
 from shared.boxes import cxcywh_to_xyxy, paired_iou, shape_iou
-from yolov3.model import ANCHORS, STRIDES, decode
+from yolov3.model import ANCHORS, STRIDES, decode_head
 
 IGNORE_IOU = 0.5  # [paper]; [darknet] for VOC; Darknet: .7 for COCO
 
@@ -95,7 +95,7 @@ def assign(predictions, targets, anchors=ANCHORS, strides=STRIDES):
         classes = torch.zeros(len(slots), C)                                             # (R, C)
         for r, slot in enumerate(slots):
             classes[r, labels_of[scale][slot]] = 1
-        boxes, _ = decode([prediction], [anchors[scale]], [strides[scale]])              # (B, A H W, 4)
+        boxes, _ = decode_head(prediction, anchors[scale], strides[scale])               # (B, A H W, 4)
         overlaps = [paired_iou(boxes[image, :, None], truths[image]) for image in range(B)]      # B times (A H W, M)
         ignored = torch.stack([(overlap > IGNORE_IOU).any(1) for overlap in overlaps])   # (B, A H W)
         background = ~ignored.view(prediction.shape[:4])                                 # (B, A, H, W)

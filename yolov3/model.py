@@ -146,19 +146,24 @@ def decode(heads, anchors=ANCHORS, strides=STRIDES):
              scores (B, L, C)  Pr(object) Pr(class | object)
              The L boxes (10,647 at 416 x 416) are in the order of head, anchor, row, column.
     """
-    boxes, scores = [], []
-    for head, p_wh, stride in zip(heads, anchors, strides):
-        head = head.float()                                         # exp overflows in half precision
-        B, A, H, W = head.shape[:4]
-        p_wh = head.new_tensor(p_wh).view(A, 1, 1, 2)
-        c_x, c_y = torch.arange(W, device=head.device), torch.arange(H, device=head.device)
-        c_xy = torch.stack(torch.meshgrid(c_x, c_y, indexing="xy"), -1)                      # (H, W, 2)
-        cells = head.new_tensor([W, H])
-        b_xy = (head[..., 0:2].sigmoid() + c_xy) / cells            # (B, A, H, W, 2)
-        b_wh = p_wh * head[..., 2:4].exp() / (cells * stride)       # (B, A, H, W, 2)
-        boxes.append(cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3))              # (B, A H W, 4)
-        scores.append((head[..., 4:5].sigmoid() * head[..., 5:].sigmoid()).flatten(1, 3))    # (B, A H W, C)
+    decoded = [decode_head(*args) for args in zip(heads, anchors, strides)]
+    boxes, scores = zip(*decoded)
     return torch.cat(boxes, 1), torch.cat(scores, 1)
+
+
+def decode_head(head, anchors, stride):
+    """The same for one of the heads (B, A, H, W, 5 + C), with its A anchors and its stride."""
+    head = head.float()                                             # exp overflows in half precision
+    B, A, H, W = head.shape[:4]
+    p_wh = head.new_tensor(anchors).view(A, 1, 1, 2)
+    c_x, c_y = torch.arange(W, device=head.device), torch.arange(H, device=head.device)
+    c_xy = torch.stack(torch.meshgrid(c_x, c_y, indexing="xy"), -1)                          # (H, W, 2)
+    cells = head.new_tensor([W, H])
+    b_xy = (head[..., 0:2].sigmoid() + c_xy) / cells                # (B, A, H, W, 2)
+    b_wh = p_wh * head[..., 2:4].exp() / (cells * stride)           # (B, A, H, W, 2)
+    boxes = cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3)                        # (B, A H W, 4)
+    scores = (head[..., 4:5].sigmoid() * head[..., 5:].sigmoid()).flatten(1, 3)              # (B, A H W, C)
+    return boxes, scores
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ What changed from yolov2: YOLOv2 has no mosaic.
 import cv2
 import numpy as np
 
-from yolov3.dataset import DetectionDataset
+from yolov3.dataset import DetectionDataset, place
 
 MOSAIC = 0.75  # the probability that an image is a mosaic
 VISIBLE = 0.3  # drop a box of which the mosaic leaves less than this share of its area
@@ -27,11 +27,17 @@ class MosaicDataset(DetectionDataset):
     def __getitem__(self, key):
         index, size, seed = key if isinstance(key, tuple) else (key, self.size, None)
         rng = np.random.default_rng(seed)
-        if rng.random() >= self.probability:
-            return super().__getitem__(key)
-        four = [self.read(index), *(self.read(other) for other in rng.integers(len(self), size=3))]
-        jitter = self.jitter if self.augment else 0
-        return self.finish(*mosaic(four, size, jitter, self.visible, rng), rng)
+        is_mosaic = rng.random() < self.probability
+        if not is_mosaic and not self.augment:
+            return super().__getitem__(key)                                  # in its letterbox
+        image, boxes, labels = self.read(index)
+        if is_mosaic:
+            four = [(image, boxes, labels), *(self.read(other) for other in rng.integers(len(self), size=3))]
+            jitter = self.jitter if self.augment else 0
+            image, boxes, labels = mosaic(four, size, jitter, self.visible, rng)
+        else:
+            image, boxes = place(image, boxes, size, self.jitter, rng)
+        return self.finish(image, boxes, labels, rng)
 
 
 def mosaic(four, size, jitter, visible, rng):

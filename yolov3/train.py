@@ -33,7 +33,7 @@ from shared.errors import InputError, check_choice, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.paths import RUNS
-from shared.processes import average, has_bfloat16, share_gradients, start_processes
+from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes
 from yolov3.dataset import CLASSES, PRESET, TEST, TRAIN, DetectionDataset, collate
 from yolov3.evaluate import ACCURACIES, MEASURES, measure
 from yolov3.loss import yolov3_loss
@@ -100,7 +100,7 @@ def learning_rate(step):
 
 
 def image_size(step):
-    """The input size of a step: a random one for every 10 steps, the largest for the last 200 ([darknet] detector.c)."""
+    """The input size of a step: a random one for every 10 steps, the largest for the last 200 [darknet]."""
     first = (step - 1) // 10 * 10                                            # steps before these 10
     if first + 200 > MAX_STEPS:
         return max(TRAIN_SIZES)
@@ -193,6 +193,7 @@ def main():
                 save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:
         print(f"{folder}: curves.png, log.csv, detections/, last.pt, best.pt")
+    end_processes(ranks)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
 """
-The tiny YOLOv1 network: eight convolutions and one fully connected layer. For laptops.
+The tiny YOLOv1 network: eight convolutions and one fully connected layer. It suits laptops.
 
-Source  cfg/yolov1-tiny.cfg of pjreddie/darknet at f6afaab [darknet], the network whose weights are published. It is not
-        the paper's Fast YOLO, of which section 2.1 says no more than that it has 9 convolutions and fewer filters: this
-        one has 8, with BatchNorm, which the paper does not have, and no hidden fully connected layer.
+Source  cfg/yolov1-tiny.cfg of pjreddie/darknet at f6afaab [darknet]. Its weights are published.
 
-What its numbers mean is as in yolov1/model.py; so are the functions that decode them and that read and write weights.
-NETWORK in yolov1/train.py chooses it; detect.py and evaluate.py know it by the file.
+This is not the paper's Fast YOLO. Section 2.1 says of that only that it has 9 convolutions with fewer filters. Darknet
+describes it in cfg/yolo-tiny.cfg of 2015-11-09 (eaf033c0): it has 9 convolutions without BatchNorm, then fully
+connected layers of 256 and 4096 outputs, dropout, and a last one of 1470. The network here is Darknet's later one: it
+has 8 convolutions with BatchNorm, and a single fully connected layer. On VOC 2007 the paper reports 52.7 mAP for Fast
+YOLO and 63.4 for YOLO.
+
+Its output means what yolov1/model.py says. NETWORK in yolov1/train.py chooses it. detect.py and evaluate.py find the
+name of the network in the file that they open.
 
     python yolov1/tiny/model.py     prints the layer table
 
-Parameters 27,095,374 for VOC's 20 classes; 3.216 billion operations at 448 x 448, a thirteenth of YOLOv1's. On VOC 2007
-the paper has 52.7 mAP for Fast YOLO, 63.4 for YOLO.
+The network has 27,095,374 parameters for VOC's 20 classes. It takes 3.216 billion operations at 448 x 448, a thirteenth
+of YOLOv1's.
 
-What changed from yolov1/model.py: all six halvings are poolings, where YOLOv1 has two strides of 2; BatchNorm always;
-256 channels and one fully connected layer at the end instead of 1024 and two.
+What changed from yolov1/model.py: all six halvings are poolings, where YOLOv1 has two convolutions with a stride of 2;
+there is always BatchNorm; the end has 256 channels and one fully connected layer instead of 1024 and two.
 """
 from functools import partial
 
@@ -23,18 +27,27 @@ import torch.nn as nn
 
 from shared.layers import print_layer_table
 from yolov1.model import BOXES, GRID, STRIDE, ConvBlock
-from yolov1.model import decode, load_darknet_weights, save_darknet_weights  # for who imports them: the same here
 
 
 class Backbone(nn.Module):
-    """Twice the channels at each convolution, half the height and width at each pooling."""
+    """Each convolution doubles the channels, each pooling halves the height and width."""
 
     def __init__(self):
         super().__init__()
         Conv = partial(ConvBlock, kernel=3, batch_norm=True)
         self.stage64 = nn.Sequential(
-            Conv(3, 16), nn.MaxPool2d(2, 2), Conv(16, 32), nn.MaxPool2d(2, 2), Conv(32, 64), nn.MaxPool2d(2, 2),
-            Conv(64, 128), nn.MaxPool2d(2, 2), Conv(128, 256), nn.MaxPool2d(2, 2), Conv(256, 512), nn.MaxPool2d(2, 2),
+            Conv(3, 16),
+            nn.MaxPool2d(2, 2),
+            Conv(16, 32),
+            nn.MaxPool2d(2, 2),
+            Conv(32, 64),
+            nn.MaxPool2d(2, 2),
+            Conv(64, 128),
+            nn.MaxPool2d(2, 2),
+            Conv(128, 256),
+            nn.MaxPool2d(2, 2),
+            Conv(256, 512),
+            nn.MaxPool2d(2, 2),
             Conv(512, 1024))
 
     def forward(self, x):                                           # (B, 3, H, W)
@@ -42,18 +55,20 @@ class Backbone(nn.Module):
 
 
 class YOLOv1Tiny(nn.Module):
-    def __init__(self, num_classes=20, grid=GRID, boxes=BOXES):
+    def __init__(self, num_classes=20, grid=GRID, num_boxes=BOXES):
         super().__init__()
-        outputs = grid * grid * (num_classes + 5 * boxes)           # 7 7 (20 + 5 2) = 1470 for VOC
-        self.num_classes, self.grid, self.boxes = num_classes, grid, boxes
+        outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 7 (20 + 5 2) = 1470 for VOC
+        self.num_classes, self.grid, self.num_boxes = num_classes, grid, num_boxes
         self.backbone = Backbone()
-        self.detect = nn.Sequential(ConvBlock(1024, 256, 3, batch_norm=True), nn.Flatten(),  # channel, row, column
-                                    nn.Linear(256 * grid * grid, outputs))
+        self.detect = nn.Sequential(
+            ConvBlock(1024, 256, 3, batch_norm=True),
+            nn.Flatten(),                                           # in the order of channel, row, column [darknet]
+            nn.Linear(256 * grid * grid, outputs))
 
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):                        # N(0, 2 / fan-in); BatchNorm starts at 1 and 0
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")    # [darknet]
-            if isinstance(layer, nn.Linear):
+            if isinstance(layer, nn.Linear):                        # uniform between +-sqrt(2 / fan-in)
                 limit = (2 / layer.in_features) ** 0.5
                 nn.init.uniform_(layer.weight, -limit, limit)                                # [darknet]
                 nn.init.zeros_(layer.bias)
@@ -61,17 +76,18 @@ class YOLOv1Tiny(nn.Module):
     def forward(self, images):
         """
         images   (B, 3, 64 S, 64 S)  0..1
-        returns  the raw numbers (B, S, S, C + 5n): C classes, n confidences, n times x y r_w r_h
+        returns  the raw output (B, S, S, C + 5n): C class probabilities, n confidences, n times x y r_w r_h
         """
-        side = STRIDE * self.grid
-        if images.shape[2:] != (side, side):
-            raise ValueError(f"YOLOv1Tiny with {self.grid} x {self.grid} cells takes images of {side} x {side}, "
+        S, C, n = self.grid, self.num_classes, self.num_boxes
+        if images.shape[2:] != (STRIDE * S, STRIDE * S):
+            raise ValueError(f"YOLOv1Tiny with {S} x {S} cells takes images of {STRIDE * S} x {STRIDE * S}, "
                              f"not {tuple(images.shape[2:])}")
-        x = self.detect(self.backbone(images))                                             # (B, S S (C + 5n))
+        x = self.detect(self.backbone(images))                      # (B, S S (C + 5n))
         # Darknet's order: the classes of all cells, then the confidences of all cells, then the boxes of all cells.
-        cells, parts = self.grid ** 2, (self.num_classes, self.boxes, 4 * self.boxes)
-        x = torch.cat([part.unflatten(1, (cells, -1)) for part in x.split([cells * p for p in parts], 1)], 2)
-        return x.unflatten(1, (self.grid, self.grid))
+        classes = x[:, :S * S * C].unflatten(1, (S, S, C))                                   # (B, S, S, C)
+        confidences = x[:, S * S * C:S * S * (C + n)].unflatten(1, (S, S, n))                # (B, S, S, n)
+        boxes = x[:, S * S * (C + n):].unflatten(1, (S, S, 4 * n))                           # (B, S, S, 4n)
+        return torch.cat([classes, confidences, boxes], 3)          # (B, S, S, C + 5n)
 
 
 if __name__ == "__main__":

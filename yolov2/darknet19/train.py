@@ -35,7 +35,7 @@ from shared.imagenet import list_classes, read_split
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.paths import RUNS
-from shared.processes import average, has_bfloat16, share_gradients, start_processes
+from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes
 from yolov2.darknet19.dataset import PRESET, TRAIN, VAL, ClassificationDataset
 from yolov2.darknet19.model import Darknet19
 
@@ -212,6 +212,7 @@ def main():
                 save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:
         print(f"{folder}: curves.png, log.csv, last.pt, best.pt and backbone.pt. Next: BACKBONE in yolov2/train.py")
+    end_processes(ranks)
 
 
 if __name__ == "__main__":

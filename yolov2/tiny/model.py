@@ -1,41 +1,44 @@
 """
-The tiny YOLOv2 network: eight convolutions and the one that predicts, no passthrough. For laptops.
+The tiny YOLOv2 network: nine convolutions instead of 23, and no passthrough. For laptops.
 
 Source  Not in the paper. cfg/yolov2-tiny-voc.cfg and cfg/yolov2-tiny.cfg of pjreddie/darknet at f6afaab [darknet].
 
-What its numbers mean is as in yolov2/model.py; so are the functions that decode them and that read and write weights.
-NETWORK in yolov2/train.py chooses it; detect.py and evaluate.py know it by the file.
+Its numbers mean what they mean in yolov2/model.py, and the functions there and in yolov2/weights.py work for it too.
+NETWORK in yolov2/train.py chooses it; detect.py and evaluate.py recognise it from the file.
 
     python yolov2/tiny/model.py     prints the layer table
 
-Parameters 15,861,773 for VOC's 20 classes; 6.971 billion operations at 416 x 416, a quarter of YOLOv2's. On VOC 2007
-the authors' site has 57.1 mAP for it, 76.8 for YOLOv2. The network for COCO's 80 classes has half the channels in
-its last 3 x 3 convolution: 11,232,057 parameters, 5.406 billion operations.
+The network has 15,861,773 parameters for VOC's 20 classes. It takes 6.971 billion operations at 416 x 416, a quarter of
+YOLOv2's. On VOC 2007 the authors' site reports 57.1 mAP, and 76.8 for YOLOv2. The network for COCO's 80 classes has
+half the channels in its last 3 x 3 convolution: 11,232,057 parameters, 5.406 billion operations.
 
-What changed from YOLOv1's tiny network: anchors, and convolutions to the end.
+What changed from yolov1/tiny/model.py: anchors; convolutions instead of a fully connected layer.
 """
 import torch
 import torch.nn as nn
 
 from shared.layers import print_layer_table
-from yolov2.model import ConvBlock, YOLOv2
-from yolov2.model import decode, load_darknet_weights, save_darknet_weights  # for who imports them: the same here
+from yolov2.model import ConvBlock
 
 STRIDE = 32
 ANCHORS = [(1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11),
-           (16.62, 10.52)]  # width, height in cells: yolov2-tiny-voc.cfg [darknet]; for COCO they are YOLOv2's
+           (16.62, 10.52)]  # width, height in cells: yolov2-tiny-voc.cfg [darknet]. YOLOv2 had these on VOC in 2016, at
+#                             the time of the paper. The tiny network for COCO has the COCO_ANCHORS of yolov2/model.py
 
 
 class Backbone(nn.Module):
-    """Twice the channels at each convolution, half the height and width at each pooling but the last."""
+    """From 16 channels on, each convolution doubles them. Each pooling but the last halves the height and the width."""
 
     def __init__(self):
         super().__init__()
         self.stage32 = nn.Sequential(
-            ConvBlock(3, 16, 3), nn.MaxPool2d(2, 2), ConvBlock(16, 32, 3), nn.MaxPool2d(2, 2),
-            ConvBlock(32, 64, 3), nn.MaxPool2d(2, 2), ConvBlock(64, 128, 3), nn.MaxPool2d(2, 2),
-            ConvBlock(128, 256, 3), nn.MaxPool2d(2, 2), ConvBlock(256, 512, 3),
-            nn.ConstantPad2d((0, 1, 0, 1), -torch.inf), nn.MaxPool2d(2, 1),  # of the same size: padded right and below
+            ConvBlock(3, 16, 3), nn.MaxPool2d(2, 2),
+            ConvBlock(16, 32, 3), nn.MaxPool2d(2, 2),
+            ConvBlock(32, 64, 3), nn.MaxPool2d(2, 2),
+            ConvBlock(64, 128, 3), nn.MaxPool2d(2, 2),
+            ConvBlock(128, 256, 3), nn.MaxPool2d(2, 2),
+            ConvBlock(256, 512, 3),
+            nn.ConstantPad2d((0, 1, 0, 1), -torch.inf), nn.MaxPool2d(2, 1),  # keeps the size: padded right and below
             ConvBlock(512, 1024, 3))
 
     def forward(self, x):                                           # (B, 3, H, W)
@@ -63,10 +66,9 @@ class YOLOv2Tiny(nn.Module):
         """
         if images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(f"YOLOv2Tiny takes images whose sides are divisible by 32, not {tuple(images.shape[2:])}")
-        head = self.detect32(self.backbone(images))                                        # (B, A (5 + C), H/32, W/32)
-        return head.unflatten(1, (-1, 5 + self.num_classes)).permute(0, 1, 3, 4, 2)
-
-    fuse = YOLOv2.fuse
+        head = self.detect32(self.backbone(images))                 # (B, A (5 + C), H/32, W/32)
+        head = head.unflatten(1, (-1, 5 + self.num_classes))        # (B, A, 5 + C, H/32, W/32)
+        return head.permute(0, 1, 3, 4, 2)                          # (B, A, H/32, W/32, 5 + C)
 
 
 if __name__ == "__main__":
