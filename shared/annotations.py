@@ -11,7 +11,7 @@ def read_annotations(parts, classes):
     raises   InputError if the list is empty, and as read_split in shared/voc.py and in shared/coco.py
     """
     if not parts:
-        raise InputError("TRAIN and TEST need at least one entry each: (folder, split) or (folder of images, JSON file)")
+        raise InputError("TRAIN and TEST need at least one (folder, split) or (folder of images, JSON file) each")
     annotations = []
     for folder, split in parts:
         if str(split).endswith(".json"):

@@ -18,7 +18,8 @@ def shuffled_batches(num_images, batch_size, steps, seed, subdivisions=1, rank=0
              step's batch is divided into; of each, this process gets its share
     """
     if batch_size % (subdivisions * ranks):
-        raise InputError(f"BATCH_SIZE {batch_size} cannot be divided by SUBDIVISIONS {subdivisions} x {ranks} processes")
+        raise InputError(f"BATCH_SIZE {batch_size} cannot be divided by SUBDIVISIONS {subdivisions} x {ranks} "
+                         "processes")
 
     @lru_cache(maxsize=2)                                    # a batch may begin in one epoch and end in the next
     def order_of(epoch):

@@ -62,6 +62,17 @@ def load_backbone(backbone, path):
     backbone.load_state_dict({key: weights[key] for key in backbone.state_dict()})
 
 
+def load_start(network, path, name, classes):
+    """
+    Copies the weights of a checkpoint into a classifier. Raises InputError if the network in it is not called `name`,
+    or if it was trained on other classes.
+    """
+    state = load_checkpoint(path, name)
+    if state["classes"] != classes:
+        raise InputError(f"{path}: was trained on other classes than those of this training")
+    load_weights(network, state["model"], path)
+
+
 def fingerprint(paths):
     """Tells one list of images from another in a checkpoint: how many they are, and a checksum of their names."""
     names = [Path(path).name for path in paths]
@@ -89,8 +100,8 @@ def resume(path, network, optimizer, fixed, max_steps, script):
     if missing:
         raise InputError(f"{path}: does not hold what a training needs to continue: {', '.join(sorted(missing))}")
     if state["step"] >= max_steps:
-        raise InputError(f"{path}: all {state['step']} steps are done. To train on, raise MAX_STEPS in {script}; to start "
-                         "a new training, give RUN a new name")
+        raise InputError(f"{path}: all {state['step']} steps are done. To train on, raise MAX_STEPS in {script}; to "
+                         "start a new training, give RUN a new name")
     load_weights(network, state["model"], path)
     # The saved moments, with the learning rate, momentum and weight decay that the constants have now
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer_state"]["state"]})

@@ -43,9 +43,9 @@ def average(values, ranks):
     return dict(zip(values, (numbers / ranks).tolist()))
 
 
-def end_processes(ranks):
+def end_processes():
     """Waits for all processes at the end of a training, and dissolves their group."""
-    if ranks > 1:
+    if dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""The first principal component of activations made by hand, its sign, and its place on the photograph."""
+"""The first principal component of activations made by hand, its sign, and where the map is on the photograph."""
 import numpy as np
 import pytest
 import torch
@@ -10,8 +10,9 @@ from shared.errors import InputError
 from shared.voc import CLASSES
 from yolov3.model import ANCHORS, YOLOv3
 
-# Nine cells, two channels: all cells (1, 1), but one (4, 5) and one (2.5, 3), both on the line along (3, 4) / 5 from
-# there. Along it they are 5 and 2.5 away: less the mean of the nine, 7.5 / 9 = .8333, that is 4.1667, 1.6667, -.8333.
+# 3 x 3 cells with two channels. Seven cells are (1, 1). The other two are (4, 5) and (2.5, 3), on a line from (1, 1) in
+# the direction of (3, 4) / 5, at distances of 5 and 2.5. The mean distance of the nine cells is 7.5 / 9 = 5/6. Less the
+# mean the distances are 25/6, 10/6 and, of the seven, -5/6. Divided by the largest: 1, .4 and, because negative, 0.
 SALIENT = torch.ones(2, 3, 3)
 SALIENT[:, 0, 2] = torch.tensor([4.0, 5.0])
 SALIENT[:, 1, 1] = torch.tensor([2.5, 3.0])
@@ -19,19 +20,19 @@ SALIENT[:, 1, 1] = torch.tensor([2.5, 3.0])
 
 def test_the_first_component_by_hand():
     expected = torch.zeros(3, 3)
-    expected[0, 2], expected[1, 1] = 1, 1.6667 / 4.1667                  # what is less than the mean is 0
+    expected[0, 2], expected[1, 1] = 1, 0.4
     assert torch.allclose(eigencam.first_component(SALIENT), expected, atol=1e-4)
 
 
 def test_without_centring_as_the_paper(monkeypatch):
-    # Rank one: the map s times the channels c. The map is s, whatever c is.
+    # A matrix of rank one: the map s times the channels c. Then the component is s, whatever c is.
     monkeypatch.setattr(eigencam, "CENTRE", False)
     s = torch.tensor([[0.25, 1.0], [0.5, 0.0]])
     assert torch.allclose(eigencam.first_component(s * torch.tensor([2.0, -3.0, 6.0])[:, None, None]), s, atol=1e-6)
 
 
 def test_the_sign_is_not_left_to_chance(monkeypatch):
-    # -O has the same singular vectors; and so has O, when the library answers with -v_1.
+    # -O has the same singular vectors as O. For O itself a library may return v_1 or -v_1.
     expected = eigencam.first_component(SALIENT)
     assert torch.allclose(eigencam.first_component(-SALIENT), expected, atol=1e-5)
     svd = torch.linalg.svd
@@ -48,9 +49,9 @@ def test_equal_cells_give_no_map():
     assert eigencam.first_component(torch.ones(4, 3, 3)).eq(0).all()
 
 
-def test_the_map_lies_on_the_photograph():
-    # 4 x 4 cells over a letterbox of 64 in which an image of 200 x 100 fills rows 16 to 48: cell (1, 3) covers columns
-    # 150 to 200 and rows 0 to 50 of the image.
+def test_the_map_is_in_the_right_place_on_the_photograph():
+    # The letterbox of 64 x 64 has 4 x 4 cells. An image of 200 x 100 fills its rows 16 to 48. So the cell in row 1,
+    # column 3 covers columns 150 to 200 and rows 0 to 50 of the image.
     saliency = torch.zeros(4, 4)
     saliency[1, 3] = 1
     picture = eigencam.over_image(saliency, np.zeros((100, 200, 3), np.uint8), 64)

@@ -24,7 +24,7 @@ def test_one_process(monkeypatch):
 
 PROGRAM = """
 import json, sys, torch
-from shared.processes import average, share_gradients, start_processes
+from shared.processes import average, end_processes, share_gradients, start_processes
 
 rank, ranks, device = start_processes()
 network = torch.nn.Linear(1, 1, bias=False)
@@ -37,6 +37,7 @@ for x in ([1.0], [3.0])[rank], ([10.0], [20.0])[rank]:
 means = average({"a": torch.tensor(rank + 1.0), "b": torch.tensor(4.0)}, ranks)
 with open(f"{sys.argv[1]}/{rank}.json", "w") as file:
     json.dump([rank, ranks, network.weight.item(), gradients, means], file)
+end_processes()
 """
 
 

@@ -1,4 +1,4 @@
-"""digitStruct.mat by hand, with one digit and with several; what is wrong with it in one line; images and targets."""
+"""digitStruct.mat by hand, with one digit and with several; errors in it; images and targets; anchors."""
 import h5py
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ ORDER = ["height", "label", "left", "top", "width"]
 
 
 def write_struct(path, images):
-    """As MATLAB has it: images is a list of (name, [(height, label, left, top, width), ...])."""
+    """Writes the structure that MATLAB writes. images: a list of (name, [(height, label, left, top, width), ...])"""
     with h5py.File(path, "w") as file:
         refs = file.create_group("#refs#")
         names, boxes = [], []
@@ -37,7 +37,7 @@ def write_struct(path, images):
 
 @pytest.fixture
 def folder(tmp_path):
-    """2.png, 80 x 40, with 1, 0 (label 10) and 7; 1.png, 20 x 30, with a 9 alone. In the file's order, not by name."""
+    """2.png, 80 x 40, with the digits 1, 0 (label 10) and 7; then 1.png, 20 x 30, with a 9."""
     Image.new("RGB", (80, 40)).save(tmp_path / "2.png")
     Image.new("RGB", (20, 30)).save(tmp_path / "1.png")
     write_struct(tmp_path / "digitStruct.mat", [
@@ -46,8 +46,8 @@ def folder(tmp_path):
 
 
 def test_digit_struct_by_hand(folder):
-    # Corners left, top, left + width, top + height; the 7 hangs over to 90 and 55 and ends at 80 and 40, the 9 begins
-    # at -2 and is cut to 0. Label 10 is the digit 0.
+    # The corners are left, top, left + width, top + height. The 7 ends at (90, 50) and is clipped to (80, 40). The 9
+    # begins at -2 and is clipped to 0. Label 10 is the digit 0. The images are in the order of the file, not by name.
     first, second = read_split(folder)
     assert (first.image, first.width, first.height) == (folder / "2.png", 80, 40)
     assert first.labels.tolist() == [1, 0, 7] and first.labels.dtype == np.int64
@@ -93,15 +93,16 @@ def test_what_is_wrong_is_one_line(folder):
 
 
 def test_targets_are_fractions_of_the_stretched_image(folder):
-    # 80 x 40: the 0 has corners 20, 6, 32, 28: centre (26 / 80, 17 / 40) = (.325, .425), size (12 / 80, 22 / 40).
+    # In the image of 80 x 40 the 0 has the corners 20, 6, 32, 28. Its centre is (26 / 80, 17 / 40) = (.325, .425), its
+    # size 12 / 80 = .15, 22 / 40 = .55.
     image, targets = DigitDataset(read_split(folder), 32)[0]
     assert image.shape == (3, 32, 32) and targets.shape == (3, 5)
     assert targets[1].tolist() == pytest.approx([0, 0.325, 0.425, 0.15, 0.55])
 
 
 def test_stretching_averages_what_a_pixel_covers():
-    # 4 x 2 to 2 x 2: columns in pairs. 8 x 2 to 2 x 2: in fours, (80 + 0 + 0 + 0) / 4 = 20. (The usual bilinear looks
-    # at the middle two of the four, and would say 0.)
+    # From 4 x 2 to 2 x 2, two columns become one: (0 + 100) / 2 = 50, (200 + 40) / 2 = 120. From 8 x 2 to 2 x 2, four
+    # become one: (80 + 0 + 0 + 0) / 4 = 20. Bilinear interpolation takes the middle two of the four, and gives 0.
     image = np.repeat(np.array([[[0], [100], [200], [40]], [[8], [8], [0], [0]]], np.uint8), 3, 2)
     assert stretch(image, 2)[..., 0].tolist() == [[50, 120], [8, 0]]
     wide = np.repeat(np.array([[[80], [0], [0], [0], [0], [0], [0], [0]]] * 2, np.uint8), 3, 2)
@@ -109,15 +110,16 @@ def test_stretching_averages_what_a_pixel_covers():
 
 
 def test_moving_by_hand(folder):
-    # One pixel right, two up, in 4 x 4: row 0 becomes the old row 2, column 1 the old column 0, and so does column 0.
+    # One pixel to the right and two up, in 4 x 4 pixels. The new row 0 is the old row 2. The new columns 0 and 1 are
+    # both the old column 0, and the new rows 1, 2 and 3 all the old row 3.
     image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1).repeat(3, 2)
     moved, boxes = move(image, np.array([[0.5, 0.25, 1, 0.75], [0, 0, 0.25, 0.5]]), 1, -2)
     assert moved[..., 0].tolist() == [[8, 8, 9, 10], [12, 12, 13, 14], [12, 12, 13, 14], [12, 12, 13, 14]]
-    assert boxes.tolist() == [[0.75, 0, 1, 0.25], [0.25, 0, 0.5, 0]]     # the second is gone: nothing of it is left
+    assert boxes.tolist() == [[0.75, 0, 1, 0.25], [0.25, 0, 0.5, 0]]     # of the second, nothing is left
 
 
 def test_the_sample_is_moved_by_a_pixel(folder):
-    # Centre (.325, .425) of the 0: a pixel is 1 / 32.
+    # The centre of the 0 is (.325, .425). A pixel is 1 / 32. All nine shifts by -1, 0 or 1 occur.
     dataset = DigitDataset(read_split(folder), 32, augment=True)
     centres = torch.stack([dataset[0, n][1][1, 1:3] for n in range(60)])
     steps = (centres - torch.tensor([0.325, 0.425])) * 32
@@ -125,7 +127,8 @@ def test_the_sample_is_moved_by_a_pixel(folder):
 
 
 def test_the_jitter_is_seldom_and_leaves_the_boxes(folder, monkeypatch):
-    # Of 400 draws about 20 are changed (a deviation of 4.4), and the same draw is the same picture.
+    # Of 400 images about 400 * .05 = 20 are changed, with a standard deviation of (400 * .05 * .95)^(1/2) = 4.4. The
+    # same seed gives the same image.
     monkeypatch.setattr(dataset_file, "SHIFT", 0)
     Image.new("RGB", (80, 40), (120, 60, 200)).save(folder / "2.png")
     annotations = read_split(folder)
@@ -137,6 +140,13 @@ def test_the_jitter_is_seldom_and_leaves_the_boxes(folder, monkeypatch):
     assert dataset[0, (3, changed[0])][0].equal(items[changed[0]][0])
 
 
+def test_the_jitter_changes_all_four(folder):
+    # Each is a factor of .8 to 1.2, or for the hue a turn of up to .05.
+    jitter, = DigitDataset(read_split(folder), 32, augment=True).distort.transforms
+    assert jitter.brightness == jitter.contrast == jitter.saturation == pytest.approx((0.8, 1.2))
+    assert jitter.hue == pytest.approx((-0.05, 0.05)) and jitter.p == 0.05
+
+
 def test_a_batch_with_an_image_without_digits(folder):
     write_struct(folder / "digitStruct.mat", [("1.png", [(24, 9, 30, 5, 6)]), ("2.png", [(20, 1, 10, 5, 6)])])
     dataset = DigitDataset(read_split(folder), 32, augment=True)
@@ -145,11 +155,12 @@ def test_a_batch_with_an_image_without_digits(folder):
 
 
 def test_k_means_by_hand(folder):
-    # Fractions of the images: 6/80 x 20/40, 12/80 x 22/40, 10/80 x 15/40, 10/20 x 24/30.
+    # As fractions of the images: 6/80 x 20/40, 12/80 x 22/40, 10/80 x 15/40, 10/20 x 24/30.
     sizes = box_sizes(read_split(folder))
     assert sizes.flatten().tolist() == pytest.approx([0.075, 0.5, 0.15, 0.55, 0.125, 0.375, 0.5, 0.8])
-    # Two heaps of three: the medians of their widths and of their heights, the larger first.
-    heaps = torch.tensor([[0.1, 0.5], [0.11, 0.46], [0.12, 0.48], [0.3, 0.9], [0.2, 0.7], [0.22, 0.8]])
-    assert k_means(heaps, 2).flatten().tolist() == pytest.approx([0.22, 0.8, 0.11, 0.48])
-    with pytest.raises(InputError, match="7 anchors want 7 boxes of different sizes; TRAIN has 6"):
-        k_means(heaps, 7)
+    # Two clusters of three boxes. Medians of the first: .11 of .1, .11, .12 and .48 of .46, .48, .5; of the second: .22
+    # of .2, .22, .3 and .8 of .7, .8, .9. The larger comes first.
+    boxes = torch.tensor([[0.1, 0.5], [0.11, 0.46], [0.12, 0.48], [0.3, 0.9], [0.2, 0.7], [0.22, 0.8]])
+    assert k_means(boxes, 2).flatten().tolist() == pytest.approx([0.22, 0.8, 0.11, 0.48])
+    with pytest.raises(InputError, match="7 anchors need 7 boxes of different sizes; TRAIN has 6"):
+        k_means(boxes, 7)

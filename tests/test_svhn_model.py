@@ -1,15 +1,13 @@
-"""The network of smol.json layer by layer; what makes no network is one line; anchors in pixels; a head's routes."""
+"""The network of smol.json layer by layer; its anchors; its routes; files that do not describe a network."""
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.nn as nn
 
+import yolov3.smol_svhn.model as model
 from shared.errors import InputError
 from shared.layers import count_operations
-from shared.paths import ROOT
 from yolov3.loss import yolov3_loss
 from yolov3.model import YOLOv3, decode
 from yolov3.smol_svhn.model import CONFIG, SmolYOLOv3, read_config
@@ -28,12 +26,24 @@ def test_output_shapes(config, height, width):
     assert [tuple(head.shape) for head in heads] == [(2, 1, height // s, width // s, 15) for s in (8, 4)]
 
 
-def test_anchors_become_pixels_and_strides_are_the_stages(config):
-    # .15 32 = 4.8, .73 32 = 23.36, .1 32 = 3.2, .46 32 = 14.72. Three Downsamples: the last stage has stride 8.
-    network = SmolYOLOv3(config)
+@pytest.mark.parametrize("anchors", [[[0.15, 0.73], [0.1, 0.46]], [[0.1, 0.46], [0.15, 0.73]]])
+def test_anchors_become_pixels_the_largest_first(config, tmp_path, anchors):
+    # In pixels .15 * 32 = 4.8, .73 * 32 = 23.36; .1 * 32 = 3.2, .46 * 32 = 14.72. After three Downsamples the first
+    # head has stride 8. It gets the larger anchor, whatever their order in the file is.
+    (tmp_path / "smol.json").write_text(json.dumps({**config, "anchors": anchors}))
+    network = SmolYOLOv3(read_config(tmp_path / "smol.json"))
     assert [len(a) for a in network.anchors] == [1, 1]
     assert network.anchors[0][0] == pytest.approx((4.8, 23.36)) and network.anchors[1][0] == pytest.approx((3.2, 14.72))
     assert network.strides == [8, 4]
+
+
+def test_anchors_are_sorted_by_area(config):
+    # Areas .09, .2, .08, .12. A wide anchor is not a large one.
+    config.update(num_anchors_per_scale=2, anchors=[[0.9, 0.1], [0.4, 0.5], [0.2, 0.4], [0.4, 0.3]])
+    expected = [[(12.8, 16), (12.8, 9.6)], [(28.8, 3.2), (6.4, 12.8)]]
+    anchors = SmolYOLOv3(config).anchors
+    assert [wh for head in anchors for wh in head] == [pytest.approx(wh) for head in expected for wh in head]
+    assert [len(head) for head in anchors] == [2, 2]
 
 
 def test_the_parameters_by_hand(config):
@@ -60,18 +70,19 @@ def test_the_layers_in_the_order_of_the_file(config):
 
 
 def test_with_darknet53s_channels_it_has_the_papers_pyramid(tmp_path):
-    # Everything but the first convolution of 32 channels: the second one starts from the image here.
+    # All but the first convolution, of 32 channels. The second one, of 64, takes the image instead.
     layers, before = [], 3
     for channels, blocks in [(64, 1), (128, 2), (256, 8), (512, 8), (1024, 4)]:
-        layers += [{"Downsample": {"in_channels": before, "out_channels": channels}},
-                   {"ResidualBlock": {"num_blocks": blocks, "channels": channels}}]
+        layers += [{"type": "Downsample", "in_channels": before, "out_channels": channels},
+                   {"type": "ResidualBlock", "num_blocks": blocks, "channels": channels}]
         before = channels
     path = tmp_path / "darknet53.json"
     path.write_text(json.dumps({"num_classes": 80, "image_size": 416, "backbone_layers": layers,
                                 "anchors": [[0.9, 0.8 - n / 20] for n in range(9)], "num_anchors_per_scale": 3,
                                 "num_detection_layers": 3}))
-    network = SmolYOLOv3(read_config(path))
-    shapes = [sorted(tuple(p.shape) for p in part.parameters()) for part in (network, YOLOv3(80))]
+    with torch.device("meta"):                                               # shapes without numbers
+        network, paper = SmolYOLOv3(read_config(path)), YOLOv3(80)
+    shapes = [sorted(tuple(p.shape) for p in part.parameters()) for part in (network, paper)]
     stem = [(32, 3, 3, 3), (32,), (32,), (64, 32, 3, 3)]
     assert sorted(shapes[0] + stem) == sorted(shapes[1] + [(64, 3, 3, 3)])
     assert network.strides == [32, 16, 8] and [len(a) for a in network.anchors] == [3, 3, 3]
@@ -80,16 +91,16 @@ def test_with_darknet53s_channels_it_has_the_papers_pyramid(tmp_path):
 
 def test_the_routes_of_the_head(config):
     network, seen = SmolYOLOv3(config).eval(), {}
-    layers = {"stage4": network.backbone[1], "stage8": network.backbone[2], "set8": network.sets[0],
-              "up4": network.ups[0], "set4": network.sets[1]}
+    layers = {"stage4": network.backbone[1], "stage8": network.backbone[2], "neck8": network.necks[0],
+              "up4": network.ups[0], "neck4": network.necks[1]}
     hooks = [layer.register_forward_hook(lambda layer, inputs, output, name=name:
                                          seen.update({name: (inputs[0], output)})) for name, layer in layers.items()]
     with torch.no_grad():
         network(torch.rand(1, 3, 32, 32))
     for hook in hooks:
         hook.remove()
-    assert seen["set8"][0].equal(seen["stage8"][1]) and seen["up4"][0].equal(seen["set8"][1])
-    assert seen["set4"][0][:, :16].equal(seen["up4"][1]) and seen["set4"][0][:, 16:].equal(seen["stage4"][1])
+    assert seen["neck8"][0].equal(seen["stage8"][1]) and seen["up4"][0].equal(seen["neck8"][1])
+    assert seen["neck4"][0][:, :16].equal(seen["up4"][1]) and seen["neck4"][0][:, 16:].equal(seen["stage4"][1])
 
 
 def test_the_channels_of_a_head_are_anchor_by_anchor(config):
@@ -104,9 +115,9 @@ def test_the_channels_of_a_head_are_anchor_by_anchor(config):
 
 
 def test_yolov3s_loss_and_decode_take_its_anchors(config):
-    # A digit of exactly the second anchor in the middle of row 2, column 5 of the 8 x 8 cells. Against zeros: xy is
-    # (2 - .046) 2 log 2, wh 0, object log 2, the other 64 + 16 - 1 predictors log 2 each, the 10 classes log 2 each.
-    # Decoded, the same predictor's box is the digit's.
+    # A digit of exactly the second anchor's size, .1 x .46, in the middle of row 2, column 5 of the 8 x 8 cells. A
+    # network whose outputs are all 0 predicts the anchor in the middle of each cell. So the digit's predictor has the
+    # digit's box, and the terms are xy (2 - .046) * 2 log 2, wh 0, object log 2, class 10 log 2.
     network = SmolYOLOv3(config)
     zeros = [torch.zeros(1, 1, 4, 4, 15), torch.zeros(1, 1, 8, 8, 15)]
     loss = yolov3_loss(zeros, torch.tensor([[0, 7, 5.5 / 8, 2.5 / 8, 0.1, 0.46]]), network.anchors, network.strides)
@@ -117,8 +128,9 @@ def test_yolov3s_loss_and_decode_take_its_anchors(config):
     assert boxes[0, 16 + 2 * 8 + 5].tolist() == pytest.approx(box)
     assert loss["xy"].item() == pytest.approx(1.954 * 2 * log2) and loss["wh"].item() == pytest.approx(0, abs=1e-10)
     assert loss["object"].item() == pytest.approx(log2) and loss["class"].item() == pytest.approx(10 * log2)
-    # Zeros are the anchors themselves in every cell. Ignored beside the responsible one: who overlaps by more than .5.
-    # On the 8 x 8 cells the upper and the lower neighbour (moved by .125 of .46: .335 / .585 = .57), on the 4 x 4 none.
+    # no_object is log 2 for each background predictor. Of the 4 x 4 + 8 x 8 = 80 predictors one is responsible, and its
+    # upper and lower neighbours in the 8 x 8 cells are ignored: they are 1/8 of the image away and .46 high, so their
+    # IOU is (.46 - .125) / (.46 + .125) = .57.
     assert loss["no_object"].item() == pytest.approx((80 - 1 - 2) * log2)
 
 
@@ -136,7 +148,8 @@ def change(config, path, value):
 @pytest.mark.parametrize("path, value, message", [
     (["num_classes"], None, "the file lacks num_classes"),
     (["anchors"], None, "the file lacks anchors"),
-    (["achors"], [], "the file has an unknown key, achors"),
+    (["achors"], [], "the file has an unknown key, 'achors'"),
+    (["two\nlines"], [], "the file has an unknown key, 'two"),
     (["image_size"], "32", "image_size has to be a whole number above 0, not '32'"),
     (["num_classes"], True, "num_classes has to be a whole number above 0, not True"),
     (["image_size"], 36, "image_size 36 cannot be halved by 3 Downsamples"),
@@ -144,22 +157,27 @@ def change(config, path, value):
     (["num_detection_layers"], 3, "num_anchors_per_scale x num_detection_layers = 3, not 2"),
     (["num_anchors_per_scale"], 2, "num_anchors_per_scale x num_detection_layers = 4, not 2"),
     (["anchors"], 5, "anchors has to be a list of num_anchors_per_scale x num_detection_layers = 2"),
-    (["anchors"], [[0.1, 0.46], [0.15, 0.73]], "anchors\\[1\\] is larger than the one before it"),
     (["anchors", 1], [0.1], "anchors\\[1\\] has to be a width and a height above 0, at most 1"),
     (["anchors", 0], [15, 73], "anchors\\[0\\] has to be a width and a height above 0, at most 1"),
     (["backbone_layers"], {}, "backbone_layers has to be a list"),
-    (["backbone_layers", 2, "Downsample", "in_channels"], 24,
+    (["backbone_layers", 2, "in_channels"], 24,
      "backbone_layers\\[2\\] Downsample takes 24 channels, but the layer before it gives 16"),
-    (["backbone_layers", 3, "ResidualBlock", "channels"], 16, "backbone_layers\\[3\\] ResidualBlock takes 16 channels"),
-    (["backbone_layers", 0, "Downsample", "in_channels"], 1, "takes 1 channels, but the layer before it gives 3"),
-    (["backbone_layers", 4, "Downsample", "out_channels"], 66, "out_channels 66 cannot be halved twice"),
-    (["backbone_layers", 1, "ResidualBlock", "num_blocks"], None,
-     "backbone_layers\\[1\\] ResidualBlock lacks num_blocks"),
-    (["backbone_layers", 1, "ResidualBlock", "num_blocks"], 0, "num_blocks has to be a whole number above 0, not 0"),
-    (["backbone_layers", 1], {"Residual": {}}, "backbone_layers\\[1\\] has to be one Downsample or ResidualBlock"),
-    (["backbone_layers", 1], "Downsample", "backbone_layers\\[1\\] has to be one Downsample or ResidualBlock"),
-    (["backbone_layers", 1, "ResidualBlock"], 3, "backbone_layers\\[1\\] ResidualBlock has to be an object with"),
-    (["backbone_layers", 0], {"ResidualBlock": {"num_blocks": 1, "channels": 3}}, "before the first Downsample"),
+    (["backbone_layers", 3, "channels"], 16, "backbone_layers\\[3\\] ResidualBlock takes 16 channels"),
+    (["backbone_layers", 0, "in_channels"], 1, "takes 1 channels, but the layer before it gives 3"),
+    (["backbone_layers", 4, "out_channels"], 66, "out_channels 66 cannot be halved twice"),
+    (["backbone_layers", 1, "num_blocks"], None, "backbone_layers\\[1\\] ResidualBlock lacks num_blocks"),
+    (["backbone_layers", 1, "num_blocks"], 0,
+     "backbone_layers\\[1\\] ResidualBlock num_blocks has to be a whole number above 0, not 0"),
+    (["backbone_layers", 1, "in_channels"], 16,
+     "backbone_layers\\[1\\] ResidualBlock has an unknown key, 'in_channels'"),
+    (["backbone_layers", 1, "type"], "Residual",
+     'backbone_layers\\[1\\] has to be an object with "type": "Downsample" or "ResidualBlock"'),
+    (["backbone_layers", 1, "type"], ["ResidualBlock"], "backbone_layers\\[1\\] has to be an object with"),
+    (["backbone_layers", 1, "type"], None, "backbone_layers\\[1\\] has to be an object with"),
+    (["backbone_layers", 1], "Downsample", "backbone_layers\\[1\\] has to be an object with"),
+    (["backbone_layers", 1], {"ResidualBlock": {"num_blocks": 2, "channels": 16}}, "has to be an object with \"type\""),
+    (["backbone_layers", 0], {"type": "ResidualBlock", "num_blocks": 1, "channels": 3},
+     "backbone_layers\\[0\\] ResidualBlock comes before the first Downsample"),
 ])
 def test_a_wrong_json_is_one_line(config, tmp_path, path, value, message):
     change(config, path, value)
@@ -173,14 +191,16 @@ def test_a_wrong_json_is_one_line(config, tmp_path, path, value, message):
 def test_no_json_is_one_line(tmp_path):
     with pytest.raises(InputError, match="none.json: no such file"):
         read_config(tmp_path / "none.json")
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(InputError, match="broken.json: not JSON"):
-        read_config(tmp_path / "broken.json")
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "broken.json").write_text(text)
+        with pytest.raises(InputError, match="broken.json: not JSON"):
+            read_config(tmp_path / "broken.json")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InputError, match="list.json: the file has to be an object with num_classes"):
         read_config(tmp_path / "list.json")
 
 
-def test_the_table_is_printed():
-    result = subprocess.run([sys.executable, "-m", "yolov3.smol_svhn.model"], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode == 0 and "in all, at 32 x 32" in result.stdout and "127,150" in result.stdout
+def test_the_table_is_printed(capsys):
+    model.main()
+    printed = capsys.readouterr().out
+    assert "in all, at 32 x 32" in printed and "127,150" in printed

@@ -52,7 +52,10 @@ def example():
 
 
 def check(value, expected, **bugs):
-    """The value is the expected one. What each classic bug would give is not, so the test would notice it."""
+    """
+    Asserts value == expected. Each bug is what a common mistake would give; it has to differ from `expected`, or this
+    test could not detect it.
+    """
     assert value.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
     for bug, wrong in bugs.items():
         assert abs(wrong - expected) > 1e-3, bug

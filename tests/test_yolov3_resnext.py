@@ -1,8 +1,8 @@
-"""YOLOv3 on a ResNeXt: its shapes; the labels, entry by entry; the loss by hand; its training."""
+"""YOLOv3 on a ResNeXt: its shapes; the labels, entry by entry; the loss by hand; its data; its training."""
 import csv
 import inspect
 import math
-import os
+import runpy
 import subprocess
 import sys
 
@@ -19,20 +19,19 @@ import yolov3.resnext_coco.dataset as dataset
 import yolov3.resnext_coco.train as train
 import yolov3.weights as weights
 from shared.annotations import read_annotations
-from shared.checkpoint import load_checkpoint
+from shared.checkpoint import load_checkpoint, save_checkpoint
 from shared.draw import class_colour
 from shared.errors import InputError
 from shared.layers import count_operations
 from shared.paths import ROOT
+from shared.report import truths_of
 from yolov3.dataset import DetectionDataset as LetterboxDataset
 from yolov3.loss import yolov3_loss
-from yolov3.model import decode
+from yolov3.model import ANCHORS, decode
 from yolov3.resnext_coco.dataset import CLASSES, TEST, TRAIN, DetectionDataset, anchor_boxes, assign, collate
 from yolov3.resnext_coco.loss import resnext_loss
 from yolov3.resnext_coco.model import ResNeXtYOLOv3
 
-SHORT = dict(MAX_STEPS=4, BATCH_SIZE=8, SIZE=64, WARM_UP=2, EVALUATE_EVERY=1, CHECKPOINT_EVERY=1, NUM_WORKERS=0,
-             EVALUATED=2)
 LOG3, LOG4_3 = math.log(3), math.log(4 / 3)
 
 
@@ -54,10 +53,11 @@ def test_output_shapes(network):
 
 
 def test_parameters_and_operations():
-    # torchvision's 25,028,904 less the classifier's 2,049,000, and YOLOv3's pyramid: its 61,949,149 less Darknet-53's
-    # 40,584,928 (41,609,928 less a classifier of 1,025,000). From the backbone each scale's first 1 x 1 takes twice as
-    # many channels: 1024 x 512 + 512 x 256 + 256 x 128 weights more.
-    rows = count_operations(ResNeXtYOLOv3(), 608, 608)
+    # The backbone: torchvision's 25,028,904 less the classifier's 2,049,000. The head: YOLOv3's 61,949,149 less
+    # Darknet-53's 40,584,928 (41,609,928 less the classifier's 1,025,000). The first 1 x 1 of each scale takes twice as
+    # many channels from the backbone: 1024 x 512 + 512 x 256 + 256 x 128 weights more.
+    with torch.device("meta"):                                               # counts without computing
+        rows = count_operations(ResNeXtYOLOv3(), 608, 608)
     assert 25_028_904 - 2_049_000 + 61_949_149 - 40_584_928 + 524_288 + 131_072 + 32_768 == 45_032_253
     assert sum(row[3] for row in rows) == 45_032_253 and round(sum(row[4] for row in rows) / 1e9, 2) == 99.40
 
@@ -93,8 +93,8 @@ def test_the_number_of_predictors():
     assert len(anchor_boxes(416, 416)) == 10_647
 
 
-def test_anchor_boxes_stand_in_the_order_of_the_heads():
-    # A network that answers 0 predicts every anchor round the centre of its cell.
+def test_anchor_boxes_are_in_the_order_of_the_heads():
+    # A network whose outputs are all 0 predicts the anchor boxes.
     boxes, _ = decode([torch.zeros(1, 3, 2, 4, 6), torch.zeros(1, 3, 4, 8, 6), torch.zeros(1, 3, 8, 16, 6)])
     xy, wh = anchor_boxes(64, 128).split(2, 1)
     size = torch.tensor([128, 64])
@@ -107,13 +107,16 @@ PIXELS = torch.tensor([1, 1, 128, 64, 128, 64])
 
 
 def test_labels_by_hand():
-    # Image 0 has an object of class 7, 33 x 23 pixels round (50, 21). The ninth anchor, 33 x 23, has just its shape; at
-    # stride 8 its centre is at column 6.25, row 2.625: predictor 376 + 2 * 16 + 6 = 414, x = .25, y = .625, q = r = 0.
-    # The anchor box in that cell, round (52, 20), is responsible. The same anchor to the left, round (44, 20), shares
-    # 27 x 22 = 594 pixels with the object, 594 / (2 * 759 - 594) = .643: ignored. To the right, round (60, 20), it is
-    # 23 x 22 = 506, and 506 / 1012 is not more than .5: background. Below, round (52, 28), 31 x 16 = 496 and .485.
-    # No other anchor has half of its area: 16 x 30 reaches 16 x 23 / (480 + 759 - 368) = .42, 30 x 61 .36.
-    # Image 1 has none.
+    # Image 0 has an object of class 7. It is 33 x 23 = 759 pixels large, with its centre at (50, 21). The ninth anchor
+    # is also 33 x 23. At stride 8 the centre is at column 6.25, row 2.625, so predictor 376 + 2 * 16 + 6 = 414 is
+    # responsible, with x* = .25, y* = .625 and t*_w = t*_h = 0. Its anchor box has its centre at (52, 20).
+    # Other predictors of the ninth anchor:
+    #     to the left, centre (44, 20)    intersection 27 x 22 = 594, IOU 594 / (2 * 759 - 594) = .643: ignored
+    #     to the right, centre (60, 20)   intersection 23 x 22 = 506, IOU 506 / 1012 = .5, not more: background
+    #     below, centre (52, 28)          intersection 31 x 16 = 496, IOU .485: background
+    # Other anchors do not reach an IOU of .5: 16 x 30 has at most 16 * 23 / (480 + 759 - 368) = .42, 30 x 61 at most
+    # 30 * 23 / (1830 + 759 - 690) = .36.
+    # Image 1 has no object.
     targets = torch.tensor([[0.0, 7, 50, 21, 33, 23]]) / PIXELS
     coordinates, classification, gt_boxes, gt_and_neg_boxes = assign(targets, 2, 64, 128, 80)
 
@@ -133,8 +136,9 @@ def test_labels_by_hand():
 
 @pytest.mark.parametrize("earlier", [0, 1])
 def test_two_objects_with_one_anchor_and_cell(earlier):
-    # 60 x 48 round (70, 30) and 64 x 45 round (72, 24) both want the fifth anchor, 62 x 45, at stride 16 in column 4
-    # (4.375, 4.5) and row 1 (1.875, 1.5): predictor 56 + 8 + 4 = 68. The later one gives the box, both give a class.
+    # Objects of 60 x 48 pixels at (70, 30) and 64 x 45 at (72, 24). The fifth anchor, 62 x 45, is the most similar to
+    # both. At stride 16 both centres, (4.375, 1.875) and (4.5, 1.5), are in column 4, row 1: predictor 56 + 8 + 4 = 68.
+    # The later object gives the box, both give a class.
     objects = torch.tensor([[0.0, 3, 70, 30, 60, 48], [0, 5, 72, 24, 64, 45]]) / PIXELS
     learned = [[0.375, 0.875, math.log(60 / 62), math.log(48 / 45)], [0.5, 0.5, math.log(64 / 62), 0]]
     coordinates, classification, gt_boxes, gt_and_neg_boxes = assign(objects[[earlier, 1 - earlier]], 1, 64, 128, 80)
@@ -144,7 +148,7 @@ def test_two_objects_with_one_anchor_and_cell(earlier):
 
 
 def test_a_centre_on_the_far_border_is_in_the_last_cell():
-    targets = torch.tensor([[0.0, 0, 128, 64, 33, 23]]) / PIXELS             # the corner below, to the right
+    targets = torch.tensor([[0.0, 0, 128, 64, 33, 23]]) / PIXELS             # the lower right corner
     coordinates, _, gt_boxes, _ = assign(targets, 1, 64, 128, 80)
     assert gt_boxes.nonzero().tolist() == [[0, 503, 0]] and coordinates[0, 503].tolist() == [1, 1, 0, 0]
 
@@ -162,13 +166,13 @@ def test_a_crowd_against_loops():
         objects = torch.cat([centre - size / 2, centre + size / 2], 1)
         iou = torchvision.ops.box_iou(anchors, objects)                      # (L, n)
         assert gt_and_neg_boxes[image, :, 0].equal((iou <= 0.5).all(1) | gt_boxes[image, :, 0])
-        # What a responsible predictor has to answer, decoded, is an object, and its class is named.
+        # The targets of a responsible predictor, decoded, are an object of this image, and its class is learned.
         for predictor in gt_boxes[image, :, 0].nonzero()[:, 0].tolist():
             stride = 32 if predictor < 36 else 16 if predictor < 180 else 8                  # 3 (3 x 4), 3 (6 x 8)
-            x, y, q, r = coordinates[image, predictor].tolist()
+            x, y, t_w, t_h = coordinates[image, predictor].tolist()
             corner = xy[predictor] - stride / 2                                              # of the cell
             found = torch.cat([corner + stride * torch.tensor([x, y]),
-                               anchor_wh[predictor] * torch.tensor([q, r]).exp()])
+                               anchor_wh[predictor] * torch.tensor([t_w, t_h]).exp()])
             match = (torch.cat([centre, size], 1) - found).abs().amax(1) < 1e-3
             assert match.sum() == 1 and classification[image, predictor, int(own[match, 1])]
     assert gt_boxes.sum() < 90                                               # some share a slot
@@ -178,11 +182,15 @@ def test_a_crowd_against_loops():
 # ---- the loss
 
 def test_the_loss_by_hand():
-    # Two images, two predictors each, two classes. Sigmoids of log 3, 0 and -log 3 are 3/4, 1/2, 1/4.
-    # Image 0: the first is responsible. t_x = log 3 and t_y = -log 3 against 1/2: 5 (1/16 + 1/16) = .625. t_w = .5 and
-    # t_h = -1 against 0: 5 (.25 + 1) = 6.25. t_o = log 3: -log 3/4. Class 1: -log(1 - 3/4) - log 1/2 = log 4 + log 2.
-    # The other, t_o = -log 3, is background: -log 3/4.
-    # Image 1: the first is background, t_o = 0: log 2. The other is ignored. All is halved: the mean of two images.
+    # Two images, two predictors each, two classes. The sigmoids of log 3, 0 and -log 3 are 3/4, 1/2 and 1/4.
+    # Image 0, first predictor: responsible.
+    #     xy         t_x = log 3, t_y = -log 3, x* = y* = 1/2: 5 [(1/4)^2 + (1/4)^2] = .625
+    #     wh         t_w = .5, t_h = -1, targets 0: 5 [.5^2 + 1^2] = 6.25
+    #     object     t_o = log 3: -log(3/4) = log(4/3)
+    #     class      scores log 3 and 0, class 1: -log(1 - 3/4) - log(1/2) = log 4 + log 2 = log 8
+    # Image 0, second predictor: background, t_o = -log 3: -log(1 - 1/4) = log(4/3).
+    # Image 1: the first predictor is background, t_o = 0: log 2. The second one is ignored.
+    # All terms are halved, because they are means over two images.
     head = torch.zeros(2, 1, 1, 2, 7)
     head[0, 0, 0, 0] = torch.tensor([LOG3, -LOG3, 0.5, -1, LOG3, LOG3, 0])
     head[0, 0, 0, 1, 4], head[1, 0, 0, 1, 4] = -LOG3, 9
@@ -203,7 +211,8 @@ def test_the_loss_by_hand():
     assert {name: value.item() for name, value in loss.items()} == pytest.approx(expected)
     loss["total"].backward()
     assert head.grad[1, 0, 0, 1].abs().max() == 0                            # ignored
-    # sigmoid - target for the logits; for t_w 2 * 5 (.5 - 0); for t_x 2 * 5 (3/4 - 1/2) 3/4 1/4. Halved.
+    # The gradient of BCE is sigmoid - target, that of wh is 2 * 5 (.5 - 0) for t_w, that of xy is
+    # 2 * 5 (3/4 - 1/2) * 3/4 * 1/4 for t_x. All are halved.
     torch.testing.assert_close(head.grad[0, 0, 0, 0], torch.tensor(
         [10 / 4 * 3 / 16, -10 / 4 * 3 / 16, 5, -10, -1 / 4, 3 / 4, -1 / 2]) / 2)
     torch.testing.assert_close(head.grad[:, 0, 0, :, 4], torch.tensor([[-1 / 4, 1 / 4], [1 / 2, 0]]) / 2)
@@ -212,7 +221,8 @@ def test_the_loss_by_hand():
 
 
 def test_the_scales_are_taken_in_the_order_of_the_labels():
-    # A network that answers 0 predicts its anchor boxes: it ignores what the labels ignore.
+    # A network whose outputs are all 0 predicts the anchor boxes, so yolov3_loss ignores what the labels ignore. The
+    # second time the objectness differs from place to place.
     torch.manual_seed(2)
     targets = torch.cat([torch.randint(0, 2, (12, 1)), torch.randint(0, 5, (12, 1)), torch.rand(12, 2),
                          torch.rand(12, 2) * 0.5 + 0.05], 1)
@@ -220,7 +230,7 @@ def test_the_scales_are_taken_in_the_order_of_the_labels():
     ours, paper = resnext_loss(heads, *assign(targets, 2, 64, 128, 5)), yolov3_loss(heads, targets)
     for term in ("object", "no_object", "class"):
         assert ours[term].item() == pytest.approx(paper[term].item(), rel=1e-5)
-    for head in heads:                                                       # each place by itself
+    for head in heads:
         head[..., 4] = torch.randn_like(head[..., 4])
     ours, paper = resnext_loss(heads, *assign(targets, 2, 64, 128, 5)), yolov3_loss(heads, targets)
     for term in ("object", "no_object", "class"):
@@ -243,7 +253,7 @@ def annotations():
 
 
 def test_images_without_augmentation_are_yolov3s(annotations):
-    for n in (0, 4, 10):                                                     # 4 has a crowd, 10 no objects
+    for n in (0, 4, 10):                                                     # 4 has a crowd, 10 has no objects
         image, targets = DetectionDataset(annotations, 96)[n]
         expected_image, expected_targets = LetterboxDataset(annotations, 96)[n]
         assert image.equal(expected_image) and targets.equal(expected_targets)
@@ -260,7 +270,7 @@ def test_augmentation_flips_and_distorts(annotations):
         torch.testing.assert_close(targets, mirror if is_flipped else plain[1], atol=1e-5, rtol=0)
         difference = (image - (plain[0].flip(2) if is_flipped else plain[0])).abs().max()
         flipped, same_colours = flipped + is_flipped, same_colours + bool(difference < 0.02)
-    assert 20 <= flipped <= 44 and 1 <= same_colours <= 12                   # 32, and 1/16 of 64 = 4, are expected
+    assert 20 <= flipped <= 44 and 1 <= same_colours <= 12                   # 64 / 2 = 32 and 64 / 16 = 4 are expected
     again = augmented[1, 5][0]
     assert again.equal(augmented[1, 5][0]) and not again.equal(augmented[1, 6][0])
 
@@ -269,8 +279,8 @@ def test_the_distortion_is_torchvisions():
     defaults = inspect.signature(torchvision.transforms.v2.RandomPhotometricDistort).parameters
     for name in ("brightness", "contrast", "saturation", "hue"):
         assert getattr(dataset, name.upper()) == defaults[name].default
-    # Each has a transform of its own, which leaves the other three as they are and is there half of the time.
-    _, *jitters = DetectionDataset([], 96, augment=True).transform.transforms
+    # Each of the four has a transform of its own, which leaves the other three unchanged and is used half of the time.
+    _, *jitters = DetectionDataset([], 96, augment=True).distort.transforms
     for jitter, changed in zip(jitters, ("brightness", "contrast", "saturation", "hue"), strict=True):
         for name, same in [("brightness", (1, 1)), ("contrast", (1, 1)), ("saturation", (1, 1)), ("hue", (0, 0))]:
             assert getattr(jitter, name) == (getattr(dataset, name.upper()) if name == changed else same)
@@ -293,16 +303,33 @@ def test_a_sheet_of_training_images(tmp_path, monkeypatch):
 
 # ---- its training
 
+def test_both_presets(monkeypatch):
+    # Each preset gives a value to the same constants. 30 epochs of COCO's 118,287 images in batches of 32 are
+    # 110,894 steps, one epoch 3,696.
+    def constants(script, preset):
+        monkeypatch.setattr(dataset, "PRESET", preset)
+        return {name: value for name, value in runpy.run_path(script.__file__).items() if name.isupper()}
+
+    sample, coco = constants(train, "sample"), constants(train, "coco")
+    assert sample.keys() == coco.keys()
+    assert (sample["MAX_STEPS"], sample["SIZE"], sample["WEIGHTS"]) == (160, 128, None)
+    assert (coco["SIZE"], coco["WEIGHTS"], coco["LEARNING_RATE"], coco["AUGMENT"]) == (608, "DEFAULT", 2e-4, True)
+    epoch = 118_287 / coco["BATCH_SIZE"]
+    assert coco["MAX_STEPS"] / epoch == pytest.approx(30, rel=0.01)
+    assert coco["EVALUATE_EVERY"] / epoch == pytest.approx(2, rel=0.01)
+    assert coco["CHECKPOINT_EVERY"] / epoch == pytest.approx(1, rel=0.01)
+
+
 def test_the_learning_rate(monkeypatch):
-    for name, value in [("WARM_UP", 10), ("MAX_STEPS", 110), ("LEARNING_RATE", 2e-4)]:
+    for name, value in [("BURN_IN", 10), ("MAX_STEPS", 110), ("LEARNING_RATE", 2e-4)]:
         monkeypatch.setattr(train, name, value)
     for step, rate in [(1, 2e-5), (5, 1e-4), (10, 2e-4), (60, 1e-4), (110, 0)]:     # half-way, cos(pi / 2) = 0
         assert train.learning_rate(step) == pytest.approx(rate, abs=1e-12)
 
 
 def test_adamw_by_hand(monkeypatch):
-    # Weight 1, gradient 4, rate .1, decay .01: the first step of Adam is the rate, -.1, whatever the gradient; the
-    # decay beside it .1 * .01 * 1. BatchNorm's has none.
+    # Weight 1, gradient 4, learning rate .1, decay .01. The first step of Adam is as long as the learning rate,
+    # whatever the gradient is: -.1. The decay is subtracted separately: -.1 * .01 * 1. BatchNorm has no decay.
     monkeypatch.setattr(train, "LEARNING_RATE", 0.1)
     layers = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.BatchNorm2d(1))
     nn.init.ones_(layers[0].weight)
@@ -313,47 +340,70 @@ def test_adamw_by_hand(monkeypatch):
     assert layers[1].weight.item() == pytest.approx(1 - 0.1)
 
 
-def test_every_epoch_holds_every_image_once(monkeypatch):
-    for name, value in [("BATCH_SIZE", 4), ("MAX_STEPS", 5), ("SUBDIVISIONS", 2)]:
-        monkeypatch.setattr(train, name, value)
-    alone = list(train.batches(10, 1, 0, 1))
-    loaded = [key for batch in alone for key in batch]
-    assert [n for _, (_, n) in loaded] == list(range(20))
-    assert sorted(key[0] for key in loaded[:10]) == sorted(key[0] for key in loaded[10:]) == list(range(10))
-    assert list(train.batches(10, 3, 0, 1)) == alone[4:]
-    first, second = (list(train.batches(10, 1, rank, 2)) for rank in (0, 1))
-    assert [a + b for a, b in zip(first, second)] == alone
-
-
 def test_the_measures_are_cocos(annotations, tmp_path, monkeypatch):
-    # Boxes cut to .52 of their height: right at an IOU of .5, wrong at the other nine thresholds.
+    # The boxes of TRAIN are cut to .52 of their height: right at an IOU of .5, wrong at the other nine thresholds. So
+    # AP50 is 1 and AP 1/10. Nothing is found in the images of TEST.
     def low(network, annotations, *_):
-        truths = evaluate.truths_of(annotations)
+        if len(annotations) == 4:
+            return np.zeros((0, 7)), {}
+        truths = truths_of(annotations)
         boxes = truths[:, 2:6].copy()
         boxes[:, 3] = boxes[:, 1] + 0.52 * (boxes[:, 3] - boxes[:, 1])
         return np.column_stack([truths[:, :2], np.ones(len(truths)), boxes]), {}
 
     pictures = []
     monkeypatch.setattr(train, "detect_all", low)
+    monkeypatch.setattr(train, "MAX_TRAIN_EVALUATED", 2)
     monkeypatch.setattr(train, "write_sheet", lambda path, images, **_: pictures.extend(images))
-    measured = train.evaluate(None, {"train": annotations[:2], "test": annotations[:4]}, tmp_path, 1, None)
-    assert measured == pytest.approx({"AP train": 0.1, "AP50 train": 1, "AP test": 0.1, "AP50 test": 1})
+    measured = train.measure(None, annotations, annotations[:4], None, tmp_path / "sheet.jpg")
+    assert measured == pytest.approx({"AP train": 0.1, "AP50 train": 1, "AP test": 0, "AP50 test": 0})
     assert len(pictures) == 6
-    above, below = np.split(pictures[1], 2)                                  # a cat as it is there, as it is found
+    above, below = np.split(pictures[1], 2)                                  # the cat's true box and the one found
     (left, top, right, bottom), = annotations[1].boxes.round().astype(int)
     colour = class_colour(CLASSES.index("cat"))
     assert tuple(above[bottom - 1, (left + right) // 2]) == colour != tuple(below[bottom - 1, (left + right) // 2])
 
 
-def start(folder, before="", **constants):
-    """Runs yolov3.resnext_coco.train's main() with its constants changed; -> CompletedProcess"""
-    settings = "".join(f"train.{name} = {value!r}\n" for name, value in {**SHORT, **constants}.items())
-    (folder / "start.py").write_text(
-        f"import sys, pathlib, torch\nimport yolov3.resnext_coco.train as train\nfrom shared.errors import InputError\n"
-        f"train.RUNS = pathlib.Path({str(folder)!r})\n{settings}\n{before}\nif __name__ == '__main__':\n"
-        f"    try: train.main()\n    except InputError as error: sys.exit(str(error))\n")
-    return subprocess.run([sys.executable, str(folder / "start.py")], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "2"})
+class ThreeWeights(nn.Module):
+    """
+    In place of the network: a convolution of three weights, each 1. Its output, which is also the loss, is their sum.
+    The input of its BatchNorm is 1 and 3.
+    """
+
+    def __init__(self, num_classes, anchors, weights):
+        super().__init__()
+        self.weights = weights
+        self.conv, self.bn = nn.Conv2d(3, 1, 1, bias=False), nn.BatchNorm2d(1)
+        nn.init.ones_(self.conv.weight)
+
+    def forward(self, images):
+        self.bn(torch.tensor([1.0, 3.0]).view(2, 1, 1, 1))
+        return self.conv.weight.sum()
+
+
+@pytest.fixture
+def train_three_weights(tmp_path, monkeypatch):
+    """A function that runs main() on ThreeWeights. Plain gradient descent; result[step] is that step's AP on TEST."""
+    def run(results, network=ThreeWeights, **constants):
+        def measure(network, train, test, device, sheet):
+            network.eval()
+            result = results[int(sheet.stem.removeprefix("step_")) - 1]
+            return dict(zip(train_file.MEASURES, [1 - result, 1 - result, result, 1 - result]))
+
+        settings = dict(
+            RUNS=tmp_path, ResNeXtYOLOv3=network, measure=measure, MAX_STEPS=len(results), BATCH_SIZE=8, SIZE=32,
+            BURN_IN=0, EVALUATE_EVERY=1, CHECKPOINT_EVERY=1, NUM_WORKERS=0, MAX_NORM=1e9,
+            resnext_loss=lambda total, *labels: dict.fromkeys(train_file.TERMS, total),
+            write_training_curves=lambda *_: None,
+            make_optimizer=lambda network: torch.optim.SGD(network.parameters(), lr=1))
+        for name, value in {**settings, **constants}.items():
+            assert hasattr(train_file, name)
+            monkeypatch.setattr(train_file, name, value)
+        train_file.main()
+        return load_checkpoint(tmp_path / "yolov3_resnext" / "last.pt", "ResNeXtYOLOv3")
+
+    train_file = train
+    return run
 
 
 def log(folder):
@@ -361,114 +411,183 @@ def log(folder):
         return list(csv.DictReader(file))
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A training of four steps that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    result = start(folder)
-    assert result.returncode == 0, result.stderr
-    return folder
+@pytest.mark.parametrize("subdivisions", [1, 2, 4])
+def test_steps_by_hand(train_three_weights, tmp_path, subdivisions):
+    # The gradient is (1, 1, 1), of length sqrt(3), and is shortened to sqrt(3) / 2: (1/2, 1/2, 1/2). Subdivisions do
+    # not change it. The learning rates of the four steps are .1 (1/2) = .05, .1, .1 (1 + cos(pi/2)) / 2 = .05 and 0. So
+    # the weights are 1, .975, .925, .9, .9. The loss of a step is three times the weight before it.
+    state = train_three_weights([0] * 4, SUBDIVISIONS=subdivisions, LEARNING_RATE=0.1, BURN_IN=2, MAX_NORM=0.75 ** 0.5)
+    assert state["model"]["conv.weight"].flatten().tolist() == pytest.approx([0.9] * 3)
+    rows = log(tmp_path)
+    assert [float(row["learning rate"]) for row in rows] == pytest.approx([0.05, 0.1, 0.05, 0])
+    assert [float(row["total"]) for row in rows] == pytest.approx([3, 2.925, 2.775, 2.7])
+    assert [(row["step"], row["epoch"]) for row in rows] == [("1", "0"), ("2", "1"), ("3", "1"), ("4", "2")]
 
 
-def test_what_a_training_leaves(whole):
-    run = whole / "yolov3_resnext"
-    assert {path.name for path in run.iterdir()} == {"last.pt", "best.pt", "log.csv", "curves.png", "detections"}
-    assert [row["step"] for row in log(whole)] == ["1", "2", "3", "4"]
-    for row in log(whole):
-        *terms, total = (float(row[term]) for term in train.TERMS)
-        assert total == pytest.approx(sum(terms), rel=1e-4)
-    state = load_checkpoint(run / "last.pt", "ResNeXtYOLOv3")
-    assert (state["step"], state["size"], state["classes"]) == (4, 64, CLASSES)
+def test_a_gradient_shorter_than_max_norm_is_not_changed(train_three_weights):
+    # The gradient is (1, 1, 1) in every step. Its length, sqrt(3) = 1.73, is less than 2. The learning rates are .1,
+    # .1 (1 + cos(pi/2)) / 2 = .05 and 0. A sum over the subdivisions, or over two steps, would be (2, 2, 2) and
+    # would be shortened.
+    state = train_three_weights([0, 0, 0], SUBDIVISIONS=2, LEARNING_RATE=0.1, BURN_IN=1, MAX_NORM=2.0)
+    assert state["model"]["conv.weight"].flatten().tolist() == pytest.approx([0.85] * 3)
 
 
-def test_interrupted_and_started_again_ends_with_the_same_weights(whole, tmp_path):
-    # Killed after the evaluation of step 2, which the checkpoint holds.
-    killed = "old = train.save_checkpoint\ndef save(path, state):\n    old(path, state)\n" \
-             "    if path.name == 'last.pt': sys.exit('killed')\ntrain.save_checkpoint = save"
-    assert "killed" in start(tmp_path, killed).stderr and log(tmp_path)[-1]["step"] == "2"
-    assert start(tmp_path).returncode == 0
-    one, other = (load_checkpoint(folder / "yolov3_resnext" / "last.pt", "ResNeXtYOLOv3")["model"]
-                  for folder in (whole, tmp_path))
-    assert all(value.equal(other[key]) for key, value in one.items())
-    assert [row["total"] for row in log(tmp_path)] == [row["total"] for row in log(whole)]
+def test_the_running_averages(train_three_weights):
+    # The mean of 1 and 3 is 2. With BATCHNORM_MOMENTUM .25 the running mean is .75 * 0 + .25 * 2 = .5 after one step,
+    # and .75 * .5 + .25 * 2 = .875 after two. With PyTorch's own .1 it would be .2 and .38. A network that stayed in
+    # evaluation mode after the evaluation of step 1 would keep .5.
+    state = train_three_weights([0, 0], BATCHNORM_MOMENTUM=0.25)
+    assert state["model"]["bn.running_mean"].item() == pytest.approx(0.875)
 
 
-def test_gradients_are_shortened_to_max_norm(tmp_path, monkeypatch):
-    # Plain descent at a rate of 1 moves all weights together by the length of the gradient: of some hundreds, or 2.
-    moved = {}
-    for norm in (2.0, 1e9):
-        network = ResNeXtYOLOv3(80)
-        state = {name: value.clone() for name, value in network.named_parameters()}
-        monkeypatch.setattr(train, "ResNeXtYOLOv3", lambda *_: network)
-        monkeypatch.setattr(train, "make_optimizer", lambda network: torch.optim.SGD(network.parameters(), lr=1))
-        for name, value in {**SHORT, "RUNS": tmp_path / f"{norm}", "MAX_STEPS": 1, "WARM_UP": 0, "BATCH_SIZE": 2,
-                            "MAX_NORM": norm, "learning_rate": lambda step: 1.0,
-                            "evaluate": lambda *_: dict.fromkeys(train.MEASURES, 0.0)}.items():
-            monkeypatch.setattr(train, name, value)
-        train.main()
-        difference = torch.cat([(value - state[name]).flatten() for name, value in network.named_parameters()])
-        moved[norm] = difference.double().norm().item()
-    assert moved[2.0] == pytest.approx(2, rel=1e-3) and moved[1e9] > 10
+def test_the_best_is_the_best_on_test_also_after_an_interruption(train_three_weights, tmp_path):
+    # The AP on TEST is .5, .5, .4. Of the equal ones, the later is kept. All other measures are best in step 3.
+    train_three_weights([0.5, 0.5])
+    last = train_three_weights([0.5, 0.5, 0.4])
+    best = load_checkpoint(tmp_path / "yolov3_resnext" / "best.pt", "ResNeXtYOLOv3")
+    assert (best["step"], last["step"], last["best"]) == (2, 3, 0.5)
+    assert [float(row["AP test"]) for row in log(tmp_path)] == [0.5, 0.5, 0.4]
 
 
-def test_a_finished_run_or_other_anchors_are_refused(whole):
-    result = start(whole)
-    assert result.returncode == 0 and "has done its 4 steps" in result.stdout
-    result = start(whole, MAX_STEPS=6, ANCHORS=[[(1, 1)] * 3] * 3)
-    assert result.returncode == 1 and "was trained with another ANCHORS" in result.stderr
+def test_what_the_data_set_is_asked_for(train_three_weights, monkeypatch):
+    # It gets the constants. Step s takes the images 4 (s - 1) to 4 s - 1 of the shuffled order, seeded by their number.
+    made, loaded = [], []
+
+    class Recorder(DetectionDataset):
+        def __init__(self, annotations, size, augment):
+            made.append((len(annotations), size, augment))
+            super().__init__(annotations, size, augment)
+
+        def __getitem__(self, key):
+            loaded.append(key)
+            return super().__getitem__(key)
+
+    train_three_weights([0] * 4, DetectionDataset=Recorder, AUGMENT=True, SIZE=64, BATCH_SIZE=4, SUBDIVISIONS=2, SEED=5)
+    assert made == [(16, 64, True)]
+    assert sorted(index for index, _ in loaded) == list(range(16)) and [seed for _, seed in loaded] == [
+        (5, n) for n in range(16)]
+
+
+def test_pretrained_weights_only_at_the_start(train_three_weights):
+    asked = []
+    network = lambda *arguments: asked.append(arguments) or ThreeWeights(*arguments)
+    train_three_weights([0], network, WEIGHTS="DEFAULT")
+    train_three_weights([0, 0], network, WEIGHTS="DEFAULT")
+    assert asked == [(80, ANCHORS, "DEFAULT"), (80, ANCHORS, None)]
+
+
+def test_a_finished_run_or_other_constants_are_refused(train_three_weights):
+    state = train_three_weights([0])
+    assert {key: state[key] for key in ("network", "classes", "anchors", "size", "step")} == {
+        "network": "ResNeXtYOLOv3", "classes": CLASSES, "anchors": ANCHORS, "size": 32, "step": 1}
+    with pytest.raises(InputError, match="last.pt: all 1 steps are done"):
+        train_three_weights([0])
+    with pytest.raises(InputError, match="was trained with another ANCHORS"):
+        train_three_weights([0, 0], ANCHORS=[[(1, 1)] * 3] * 3)
+    with pytest.raises(InputError, match="was trained with another TRAIN"):
+        train_three_weights([0, 0], ANCHORS=ANCHORS, TRAIN=TEST)
 
 
 @pytest.mark.parametrize("constants, message", [
     (dict(SUBDIVISIONS=3), "BATCH_SIZE 8 cannot be divided by SUBDIVISIONS 3"), (dict(SIZE=80), "divisible by 32"),
-    (dict(WARM_UP=4), "WARM_UP has to be less"), (dict(TRAIN=[]), "TRAIN and TEST need at least one")])
-def test_constants_that_cannot_be_are_refused(tmp_path, monkeypatch, constants, message):
-    for name, value in {**SHORT, "RUNS": tmp_path, **constants}.items():
-        monkeypatch.setattr(train, name, value)
+    (dict(BURN_IN=1), "BURN_IN has to be less"), (dict(TRAIN=[]), "TRAIN and TEST need at least one"),
+    (dict(TEST=[]), "TRAIN and TEST need at least one")])
+def test_constants_that_cannot_be_are_refused(train_three_weights, tmp_path, constants, message):
     with pytest.raises(InputError, match=message):
-        train.main()
+        train_three_weights([0], **constants)
+    assert not (tmp_path / "yolov3_resnext" / "last.pt").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_with_its_terms(tmp_path):
-    result = start(tmp_path, AUGMENT=True, before="old = train.resnext_loss\ntrain.resnext_loss = lambda *a: "
-                   "{name: value * torch.nan for name, value in old(*a).items()}")
-    assert result.returncode == 1 and "the loss of step 1 is not finite: xy nan wh nan" in result.stderr
+def test_a_loss_that_is_not_finite_stops_with_its_terms(train_three_weights, tmp_path):
+    def broken(total, *labels):
+        return dict.fromkeys(train.TERMS, total) | {"wh": total * torch.nan, "total": total * torch.nan}
+
+    with pytest.raises(InputError, match="the loss of step 1 is not finite: {'xy': 3.0, 'wh': nan"):
+        train_three_weights([0], resnext_loss=broken)
     assert not (tmp_path / "yolov3_resnext" / "last.pt").exists()
 
 
 # ---- yolov3's own scripts open its checkpoint
 
-def test_evaluate_and_detect_open_it_by_its_name(whole, tmp_path, monkeypatch, capsys):
-    path = whole / "yolov3_resnext" / "last.pt"
-    network, state = weights.load_detector(path)
-    assert isinstance(network, ResNeXtYOLOv3)
-    for name, value in [("CHECKPOINT", path), ("DATA", {"test": TEST}), ("NUM_WORKERS", 0)]:
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A network with random weights, and its checkpoint."""
+    torch.manual_seed(0)
+    network = ResNeXtYOLOv3(80).eval()
+    path = tmp_path_factory.mktemp("checkpoint") / "last.pt"
+    save_checkpoint(path, {"network": "ResNeXtYOLOv3", "classes": CLASSES, "anchors": ANCHORS, "size": 64, "step": 1,
+                           "model": network.state_dict()})
+    return network, path
+
+
+def test_evaluate_and_detect_open_it_by_its_name(checkpoint, tmp_path, monkeypatch, capsys):
+    # The highest score in detections.txt is the network's own highest score for this image.
+    network, path = checkpoint
+    annotation = min(read_annotations(TEST, CLASSES), key=lambda annotation: annotation.image)
+    with torch.no_grad():
+        _, scores = decode(network(DetectionDataset([annotation], 64)[0][0][None]))
+    highest = scores.max().item()
+    for name, value in [("CHECKPOINT", path), ("DATA", {"test": TEST}), ("NUM_WORKERS", 0),
+                        ("SCORE_THRESHOLD", highest)]:
         monkeypatch.setattr(evaluate, name, value)
     evaluate.main()
     assert "test: 8 images" in capsys.readouterr().out
-    source = sorted(TEST[0][0].iterdir())[0]
-    for name, value in [("CHECKPOINT", path), ("SOURCE", source), ("OUT", tmp_path), ("SCORE_THRESHOLD", 0.0)]:
+    for name, value in [("CHECKPOINT", path), ("SOURCE", annotation.image), ("OUT", tmp_path),
+                        ("SCORE_THRESHOLD", 0.99 * highest)]:
         monkeypatch.setattr(detect, name, value)
     detect.main()
-    # What stands in detections.txt is what the network itself says of this image.
-    annotation = next(a for a in read_annotations(TEST, CLASSES) if a.image == source)
-    with torch.no_grad():
-        _, scores = decode(network.eval()(DetectionDataset([annotation], 64)[0][0][None]))
     lines = (tmp_path / "detections.txt").read_text().splitlines()[1:]
-    assert max(float(line.split("\t")[2]) for line in lines) == pytest.approx(scores.max().item(), abs=1e-3)
+    assert max(float(line.split("\t")[2]) for line in lines) == pytest.approx(highest, abs=1e-3)
 
 
-def test_darknet_has_no_resnext(whole, monkeypatch):
-    monkeypatch.setattr(weights, "CHECKPOINT", whole / "yolov3_resnext" / "last.pt")
+def test_darknet_has_no_resnext(checkpoint, monkeypatch):
+    monkeypatch.setattr(weights, "CHECKPOINT", checkpoint[1])
     with pytest.raises(InputError, match="holds ResNeXtYOLOv3, which Darknet does not know"):
         weights.main()
 
 
+# ---- trainings of the network itself, in a process of their own, as a user starts them
+
+def start(folder, before="", **constants):
+    """Runs yolov3.resnext_coco.train as a script, with some of its constants changed; -> CompletedProcess"""
+    settings = "".join(f"train.{name} = {value!r}\n" for name, value in constants.items())
+    (folder / "start.py").write_text(
+        f"import pathlib, sys\nimport yolov3.resnext_coco.train as train\nfrom shared.errors import run\n"
+        f"train.RUNS = pathlib.Path({str(folder)!r})\n{settings}\n{before}\n"
+        f"if __name__ == '__main__':\n    run(train.main)\n")
+    return subprocess.run([sys.executable, str(folder / "start.py")], cwd=ROOT, capture_output=True, text=True)
+
+
+SHORT = dict(MAX_STEPS=4, BATCH_SIZE=8, SIZE=64, BURN_IN=2, EVALUATE_EVERY=2, CHECKPOINT_EVERY=2, NUM_WORKERS=0,
+             MAX_TRAIN_EVALUATED=2)
+
+
+@pytest.mark.slow
+def test_what_a_training_leaves_and_an_interrupted_one_too(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir(), killed.mkdir()
+    result = start(whole, **SHORT)
+    assert result.returncode == 0, result.stderr
+    run = whole / "yolov3_resnext"
+    assert {path.name for path in run.iterdir()} == {"last.pt", "best.pt", "log.csv", "curves.png", "detections"}
+    assert [bool(row["AP test"]) for row in log(whole)] == [False, True, False, True]
+    for row in log(whole):
+        *terms, total = (float(row[term]) for term in train.TERMS)
+        assert total == pytest.approx(sum(terms), rel=1e-4)
+
+    # Killed after step 2, which the checkpoint holds.
+    kill = "old = train.save_checkpoint\ndef save(path, state):\n    old(path, state)\n" \
+           "    if path.name == 'last.pt': sys.exit('killed')\ntrain.save_checkpoint = save"
+    assert "killed" in start(killed, kill, **SHORT).stderr and log(killed)[-1]["step"] == "2"
+    assert start(killed, **SHORT).returncode == 0
+    one, other = (load_checkpoint(folder / "yolov3_resnext" / "last.pt", "ResNeXtYOLOv3")["model"]
+                  for folder in (whole, killed))
+    assert all(value.equal(other[key]) for key, value in one.items())
+    assert [row["total"] for row in log(killed)] == [row["total"] for row in log(whole)]
+
+
 @pytest.mark.slow
 def test_the_committed_constants_reach_their_bar(tmp_path):
-    # python yolov3/resnext_coco/train.py, as a newcomer starts it, only with another folder for what it writes.
-    (tmp_path / "start.py").write_text(
-        f"import pathlib, yolov3.resnext_coco.train as train\ntrain.RUNS = pathlib.Path({str(tmp_path)!r})\n"
-        "if __name__ == '__main__': train.main()")
-    result = subprocess.run([sys.executable, str(tmp_path / "start.py")], cwd=ROOT, capture_output=True, text=True)
+    result = start(tmp_path)
     assert result.returncode == 0, result.stderr
     assert float(log(tmp_path)[-1]["AP50 train"]) >= 0.80

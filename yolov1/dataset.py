@@ -38,11 +38,11 @@ from shared.images import read_image
 from shared.paths import ROOT, RUNS, SAMPLES
 from shared.voc import CLASSES as VOC_CLASSES
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise looks for an update online
 import albumentations as A
 
 PRESET = "sample"  # chooses the data here and all values of a training in train.py:
-#                    "sample"        16 drawn images, learned in about 3 minutes on 2 CPU cores
+#                    "sample"        16 drawings, learned in about 3 minutes on 2 CPU cores
 #                    "darknet"       VOC 2007 + 2012, with the authors' values
 
 if PRESET == "sample":

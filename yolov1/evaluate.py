@@ -1,9 +1,8 @@
 """
 Measures a trained YOLOv1 on a data set.
 
-Source  The paper evaluates with the VOC devkit (shared/metrics.py). What it evaluates is written by Darknet's validate:
-        every (box, class) that scores more than .001, after per-class NMS at .5 ([darknet] examples/yolo.c,
-        validate_yolo).
+Source  The paper evaluates with the VOC devkit (shared/average_precision.py). As Darknet's validate, we keep every
+        (box, class) that scores more than .001, after per-class NMS at .5 ([darknet] examples/yolo.c, validate_yolo).
 
     python yolov1/evaluate.py     reads runs/yolov1/last.pt and the data of yolov1/dataset.py; prints tables of average
                                   precision; writes precision-recall curves to runs/yolov1/evaluation/, and detections
@@ -11,8 +10,8 @@ Source  The paper evaluates with the VOC devkit (shared/metrics.py). What it eva
 
 It also prints a ceiling. "Each grid cell only predicts two boxes and can only have one class" (section 2.4), and the
 loss lets a cell learn one object, the first one. A detector that predicts exactly what the loss asks for finds these
-objects and no others; its AP50 is the ceiling. It is not a strict one: training shuffles the objects when it augments,
-so the second box of a cell may learn a second object of the same class.
+objects and no others; its AP50 is the ceiling. It is not a strict upper bound: training shuffles the objects when it
+augments, so the second box of a cell may learn a second object of the same class.
 
 The checkpoint may also be one of yolov1/resnet/train.py.
 

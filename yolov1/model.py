@@ -7,22 +7,22 @@ Source  The paper gives every layer (Figure 3). Statements marked [darknet] come
         f6afaab and from cfg/yolo.cfg at 8c5364f5, which is the network of the paper.
 
 The network divides the image into S x S cells. In each cell it predicts n boxes (the paper's B) and one set of C class
-probabilities, which the boxes share. A box is x, y, r_w, r_h and a confidence c. For a cell in column c_x and row c_y,
-it means (section 2):
+probabilities p, which the boxes share. For each box it predicts x, y, r_w, r_h and a confidence c. For a cell in column
+c_x and row c_y they mean (section 2):
 
     b_x = (x + c_x) / S     b_w = r_w^2     Pr(object) IOU(b, object) = c
     b_y = (y + c_y) / S     b_h = r_h^2     Pr(class | object)        = p, for the whole cell
 
-All are fractions of the image. The score of a detection is Pr(class | object) Pr(object) IOU(b, object) (equation 1).
+b_x, b_y, b_w, b_h are fractions of the image. The score of a detection is Pr(class | object) Pr(object) IOU(b, object)
+(equation 1).
 
-The outputs are the plain numbers of the last layer. The targets of x and y are between 0 and 1 (section 2.2), but the
-outputs are not bounded. r_w and r_h are the square roots of section 2.2, which the network predicts itself [darknet]; a
-negative root means the same box as a positive one. c and p are not bounded either. Two negative ones have a positive
-product, and thus a positive score, as in Darknet.
+The last layer is linear (section 2.2), so nothing is bounded. The targets of x and y are between 0 and 1, the outputs
+need not be. r_w and r_h are the square roots of section 2.2, which the network predicts itself [darknet]; a negative
+root means the same box as a positive one. A negative c times a negative p gives a positive score, as in Darknet.
 
 The paper has no BatchNorm; BATCH_NORM adds it. Darknet's later cfg/yolov1.cfg is another network: it has BatchNorm,
-predicts 3 boxes in each cell, and replaces the layer of 4096 by a convolution to 256 channels whose weights differ from
-place to place. It has 197,301,875 parameters and takes 40.42 billion operations.
+predicts 3 boxes in each cell, and replaces the layer of 4096 by a locally connected layer with 256 channels.
+It has 197,301,875 parameters and takes 40.42 billion operations.
 
     python yolov1/model.py     prints the layer table
 
@@ -108,7 +108,7 @@ class Backbone(nn.Module):
 class YOLOv1(nn.Module):
     def __init__(self, num_classes=20, grid=GRID, num_boxes=BOXES, batch_norm=BATCH_NORM):
         super().__init__()
-        outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 7 (20 + 5 2) = 1470 for VOC (section 2)
+        outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 * 7 * (20 + 5 * 2) = 1470 for VOC (section 2)
         Conv = partial(ConvBlock, batch_norm=batch_norm)
         self.num_classes, self.grid, self.num_boxes = num_classes, grid, num_boxes
         self.backbone = Backbone(batch_norm)

@@ -2,17 +2,16 @@
 Trains YOLOv1.
 
 Paper   "You Only Look Once: Unified, Real-Time Object Detection", section 2.2, "Training".
-Source  The values are the paper's. Those that it does not give are Darknet's: cfg/yolo.cfg at 8c5364f5, which is the
-        network of the paper, examples/yolo.c and src/network.c (get_current_rate) of pjreddie/darknet at f6afaab.
-        The paper trains for about 135 epochs, of 16,551 / 64 = 258.6 steps each on VOC: the learning rate rises slowly
-        from 1e-3 to 1e-2, then stays at 1e-2 for 75 epochs, at 1e-3 for 30 and at 1e-4 for 30. cfg/yolo.cfg counts
-        this in steps. The later yolov1.cfg has half the learning rate.
+Source  The values are Darknet's at the time of the paper: cfg/yolo.cfg at 8c5364f5, examples/yolo.c and src/network.c
+        (get_current_rate). Comments give the paper's values where they differ. The paper trains for about 135 epochs,
+        of 16,551 / 64 = 258.6 steps each on VOC: the learning rate rises slowly from 1e-3 to 1e-2, then stays at 1e-2
+        for 75 epochs, at 1e-3 for 30 and at 1e-4 for 30.
 
     python yolov1/train.py                               on one GPU, or on the CPU if there is none
     torchrun --nproc-per-node=4 yolov1/train.py          on four GPUs of one machine, with one process for each
 
 PRESET in yolov1/dataset.py chooses the data and, here, the values that belong to it. As committed, "sample" trains the
-whole network on 16 drawn images in about 3 minutes on 2 CPU cores, with 3 x 3 cells instead of 7 x 7.
+whole network on 16 drawings in about 3 minutes on 2 CPU cores, with 3 x 3 cells instead of 7 x 7.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP50 and accuracies), curves.png,
 detections/ (the same images at each evaluation), last.pt and best.pt (the highest AP50 on TEST). The same command
@@ -20,7 +19,7 @@ continues from last.pt. To start a new training, give RUN a new name. At the end
 possible with one object in each cell (see yolov1/evaluate.py).
 
 What changed from the pretraining (section 2.2): there are four more convolutions and two fully connected layers, with
-random weights; the input is twice as wide and high; the loss is another.
+random weights; the input is twice as wide and high; the loss is a different one.
 """
 import math
 
@@ -46,7 +45,7 @@ from yolov1.weights import NETWORKS, load_pretrained
 # What to train
 RUN = "yolov1"             # the folder in runs/
 NETWORK = "YOLOv1"         # or "YOLOv1Tiny", which needs a thirteenth of the operations
-START = None               # or a detector to continue from, perhaps of other classes: RUNS / "yolov1" / "last.pt"
+START = None               # or a detector to fine-tune, perhaps of other classes: RUNS / "yolov1" / "last.pt"
 SEED = 0
 
 # How to train it
@@ -54,7 +53,7 @@ if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosi
     BACKBONE = None            # random weights
     MAX_STEPS = 180
     BATCH_SIZE = 4             # images per step, over all GPUs
-    SUBDIVISIONS = 1           # the batch goes through the network in so many parts, to save memory
+    SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
     SIZE = 192                 # of the input, in pixels: 64 for each of 3 x 3 cells
     AUGMENT = False            # 180 steps suffice to memorise 16 images, but not all their variations
     DROPOUT = 0.0              # dropout prevents memorising
@@ -68,8 +67,8 @@ if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosi
     BATCHNORM_MOMENTUM = 0.1   # of YOLOv1Tiny. .01 would leave the running averages unfinished after 180 steps
     EVALUATE_EVERY = CHECKPOINT_EVERY = 60     # steps
 elif PRESET == "darknet":
-    # The paper's schedule. Equation (3) is twice Darknet's loss, so the learning rate is halved and the weight decay
-    # doubled.
+    # Darknet's schedule, which approximates the paper's. Equation (3) is twice Darknet's loss, so the learning rate is
+    # halved and the weight decay doubled.
     BACKBONE = RUNS / "extraction.conv.weights"  # trained on ImageNet by the authors, or by yolov1/extraction/train.py
     MAX_STEPS = 40_000                         # paper: 34_912
     BATCH_SIZE = 64
@@ -112,7 +111,7 @@ def check_constants():
 
 
 def make_optimizer(network):
-    """Only the weights of layers decay, not the biases and not BatchNorm's parameters [darknet]."""
+    """Weights of convolutions and fully connected layers decay; biases and BatchNorm's parameters do not [darknet]."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim == 1]
     groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0}]
@@ -141,6 +140,7 @@ def main():
         load_pretrained(network, CLASSES, BACKBONE, START)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
+    # A training that is resumed has to agree with its checkpoint in these
     fixed = {"network": NETWORK, "classes": CLASSES, "boxes": BOXES, "size": SIZE, "batch_norm": BATCH_NORM,
              "optimizer": OPTIMIZER, "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov1/train.py")
@@ -194,7 +194,7 @@ def main():
             highest = ceiling(annotations, CLASSES, SIZE // STRIDE)
             print(f"one object per cell: at most AP50 {highest:.4f} on {name}")
         print(f"{folder}: curves.png, log.csv, detections/, last.pt, best.pt")
-    end_processes(ranks)
+    end_processes()
 
 
 if __name__ == "__main__":

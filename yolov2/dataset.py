@@ -23,7 +23,7 @@ them, and edit TRAIN, TEST and CLASSES below.
     python yolov2/dataset.py     writes runs/yolov2/augmented.png: training images as the network sees them, with boxes
 
 What changed from yolov1/dataset.py: the size of an image is requested together with the image (multi-scale training).
-Since March 2017 the image keeps its shape and is placed on grey; in the paper it is cropped and stretched as in YOLOv1.
+Since March 2017 the whole image is placed on grey; in the paper it is cropped and stretched as in YOLOv1.
 Here the objects of an image are not shuffled; Darknet still shuffles them.
 """
 import os
@@ -42,11 +42,11 @@ from shared.images import read_image
 from shared.paths import ROOT, RUNS, SAMPLES
 from shared.voc import CLASSES as VOC_CLASSES
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise looks for an update online
 import albumentations as A
 
 PRESET = "sample"  # chooses the data here and all values of a training in train.py:
-#                    "sample"        16 drawn images, learned in about 3 minutes on 2 CPU cores
+#                    "sample"        16 drawings, learned in about 3 minutes on 2 CPU cores
 #                    "darknet"       VOC 2007 + 2012, with the authors' values of March 2017
 #                    "darknet_coco"  COCO, with the authors' values of March 2017
 

@@ -1,8 +1,8 @@
 """
 Measures a trained YOLOv2 on a data set.
 
-Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/metrics.py). What they evaluate is written
-        by Darknet's validate: every (box, class) that scores more than .005, after per-class NMS at .45 ([darknet]
+Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/metrics.py). As
+        Darknet's validate, we keep every (box, class) that scores more than .005, after per-class NMS at .45 ([darknet]
         examples/detector.c, validate_detector). Since March 2017 it puts the image into a letterbox, as we do. For the
         paper's results of 2016 it stretched the image to the square.
 
@@ -65,8 +65,8 @@ def detect_all(network, annotations, size, anchors, device, workers):
     for images, targets in tqdm(loader, desc="detecting", leave=False):
         head = network(images.to(device))
 
-        for boxes, scores in zip(*decode(head, anchors)):                    # (L, 4), (L, C)  image by image
-            n = len(detections)                                              # the index of the image
+        first = len(detections)                                              # the index of the batch's first image
+        for n, (boxes, scores) in enumerate(zip(*decode(head, anchors)), first):         # (L, 4), (L, C)
             width, height = annotations[n].width, annotations[n].height
             rows = nms_per_class(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD).double().cpu().numpy()   # (D, 6)
             rows[:, 2:] = undo_letterbox(rows[:, 2:], width, height, size, size).clip(0, [width, height] * 2)

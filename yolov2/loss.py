@@ -5,20 +5,21 @@ Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:16
 Source  The paper does not write its loss down. Statements marked [darknet] come from the authors' C code:
         src/region_layer.c and cfg/yolov2-voc.cfg of pjreddie/darknet at f6afaab, that is, as of March 2017 and later.
 
-A predictor is one anchor in one cell. Its anchor is p_w x p_h cells, its cell is in column c_x and row
-c_y. It predicts t_x, t_y, t_w, t_h, t_o and C class scores; yolov2/model.py says what they mean. For each image there
-are three kinds of predictors:
+A predictor is one anchor in one cell. Its anchor is p_w x p_h cells, its cell is in column c_x and row c_y. It predicts
+t_x, t_y, t_w, t_h, t_o and C class logits; yolov2/model.py says what they mean. For each image there are three kinds of
+predictors:
 
     responsible  An object makes one predictor responsible for it: among all five anchors the one whose shape is most
                  similar to the object's, in the cell that contains the object's centre.
-    ignored      Its predicted box overlaps an object by an IOU of more than IGNORE_IOU. It adds only to the term prior.
+    ignored      It is not responsible, and its predicted box overlaps an object by an IOU of more than IGNORE_IOU. It
+                 adds only to the term prior.
     background   All others.
 
-For an object of w x h, as fractions of the W x H cells of the input, the targets of its predictor are
+For an object of w x h, as fractions of the input, which has W x H cells, the targets of its predictor are
 
-    x*, y*       the offset of its centre from the corner of the cell, from 0 to 1
+    x*, y*       the offset of its centre from the top left corner of the cell, in cells, from 0 to 1
     t*_w, t*_h   log(w W / p_w), log(h H / p_h)
-    IOU          the overlap of the predicted box with the object, as a constant: this target moves no box
+    IOU          the IOU of the predicted box with the object. No gradient flows through it
 
 The loss of one image is the sum of these terms:
 
@@ -26,21 +27,22 @@ The loss of one image is the sum of these terms:
     wh         1/2 LAMBDA_COORD  sum_responsible (2 - w h) [ (t_w - t*_w)^2 + (t_h - t*_h)^2 ]
     object     1/2 LAMBDA_OBJECT sum_responsible (sigmoid(t_o) - IOU)^2
     no_object  1/2 LAMBDA_NOOBJ  sum_background  sigmoid(t_o)^2
-    class          LAMBDA_CLASS  sum_responsible -log softmax(scores)[class of the object]
-    prior      1/2 LAMBDA_PRIOR  sum_not responsible [ (sigmoid(t_x) - 1/2)^2 + (sigmoid(t_y) - 1/2)^2 + t_w^2 + t_h^2 ]
+    class          LAMBDA_CLASS  sum_responsible -log softmax(logits)[class of the object]
+    prior      1/2 LAMBDA_PRIOR  sum_others [ (sigmoid(t_x) - 1/2)^2 + (sigmoid(t_y) - 1/2)^2 + t_w^2 + t_h^2 ]
 
-prior is 0 after the first WARM_UP_IMAGES images. Until then it pulls each box that is not responsible for an object
-towards the middle of its cell and the shape of its anchor.
+The others in prior are all predictors that are not responsible, ignored or background. It pulls their boxes towards the
+middle of the cell and the shape of the anchor (the paper's word for an anchor is "prior"), as long as the network has
+seen fewer than WARM_UP_IMAGES images.
 
-yolov2_loss returns the mean over the images. Darknet sums over them and stores -dL/dt as its delta, so the gradient
-here, times the number of images, is minus Darknet's delta on a GPU. (On a CPU Darknet does not train YOLOv2.) Where the
-paper, Darknet and this file differ:
+yolov2_loss returns the mean L over the B images; what Darknet calls delta is -B dL/dt.
+
+Details that the paper leaves open, or in which the paper and Darknet differ:
 
     weights   The paper does not give any. The five LAMBDA_... are Darknet's, in 2016 and later.
     2 - w h   The paper and Darknet of 2016 do not have this factor, which gives small boxes up to twice the weight. We
               have it [darknet, since March 2017].
-    ignored   The paper does not ignore predictors. We do [darknet].
-    prior     The paper does not have this term. We have it [darknet].
+    ignored   The paper does not mention ignored predictors, nor the term prior. Both are [darknet].
+    seen      Darknet counts the images by subdivisions, we by steps: it ends the term prior a few subdivisions later.
     shared    A second object with the same anchor and cell takes over the predictor [darknet].
     limit     Darknet reads the first 30 objects of an image. We read all.
     border    A centre at exactly 1.0 belongs to the last cell here. Darknet writes it into memory that belongs to
@@ -48,7 +50,8 @@ paper, Darknet and this file differ:
 
 What changed from yolov1/loss.py: the shape of an anchor, not the better of two predictions, decides which predictor is
 responsible; width and height are learned as logarithms, not as square roots; the class uses a softmax instead of
-squares; a predictor whose box overlaps an object well is ignored; boxes are pulled to their anchors at the start.
+squares; a predictor whose box overlaps an object well is ignored; boxes are pulled to their anchors at the start; the
+weights of the terms; sigmoids of t_x, t_y and t_o.
 
     python yolov2/loss.py      prints the terms of the example that tests/test_yolov2_loss.py works out by hand
 """
@@ -70,10 +73,11 @@ WARM_UP_IMAGES = 12800  # [darknet]
 @torch.no_grad()
 def assign(prediction, targets, anchors=ANCHORS):
     """
-    Assigns predictors to objects. Arguments as in yolov2_loss. Returns
+    Assigns predictors to objects. Arguments as in yolov2_loss. A slot is the (image, anchor, row, column) of a
+    predictor. There are N objects in the batch and M in one image. Returns
 
-    slots       (R, 4)        image, anchor, row and column of each responsible predictor
-    objects     (R,)          the object that it learns, as an index into targets
+    slots       (R, 4)        the responsible predictors
+    objects     (R,)          the object that each of them learns, as an index into targets
     ious        (R,)          the IOU of its predicted box with that object: its objectness target
     background  (B, A, H, W)  True where the objectness target is 0
     """
@@ -101,11 +105,10 @@ def assign(prediction, targets, anchors=ANCHORS):
     for slot in slots:
         background[slot] = False                                    # responsible, even where its box would be ignored
 
-    index = dict(dtype=torch.long, device=prediction.device)
-    objects = torch.tensor([object_of[slot] for slot in slots], **index)                 # (R,)
-    slots = torch.tensor(slots, **index).view(-1, 4)                                     # (R, 4)
-    own_boxes = boxes.view(B, A, H, W, 4)[tuple(slots.T)]                                # (R, 4)
-    return slots, objects, paired_iou(own_boxes, corners[objects]), background
+    objects = torch.tensor([object_of[slot] for slot in slots], dtype=torch.long)        # (R,)
+    slots = torch.tensor(slots, dtype=torch.long).view(-1, 4)                            # (R, 4)  also for R = 0
+    ious = paired_iou(boxes.view(B, A, H, W, 4)[tuple(slots.T)], corners[objects])       # (R,)
+    return [tensor.to(prediction.device) for tensor in (slots, objects, ious, background)]
 
 
 def yolov2_loss(prediction, targets, anchors=ANCHORS, seen=WARM_UP_IMAGES):
@@ -117,8 +120,9 @@ def yolov2_loss(prediction, targets, anchors=ANCHORS, seen=WARM_UP_IMAGES):
     returns     a dict of scalars, each the mean over the images: xy, wh, object, no_object, class, prior, total
     """
     prediction = prediction.float()                                          # exp and long sums need full precision
-    slots, objects, ious, background = assign(prediction, targets.float(), anchors)
-    targets = targets.float().to(prediction.device)
+    targets = targets.float()
+    slots, objects, ious, background = assign(prediction, targets, anchors)
+    targets = targets.to(prediction.device)
 
     B, A, H, W = prediction.shape[:4]
     image, anchor, row, col = slots.T

@@ -5,27 +5,23 @@ Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:16
 Source  The paper gives the backbone (Table 6) and describes the head in words. Statements marked [darknet] come from
         cfg/yolov2-voc.cfg, cfg/yolov2.cfg and the C code of pjreddie/darknet at f6afaab.
 
-The network divides the image into cells once, with a stride of 32 pixels. In each cell it predicts
-A = 5 boxes. A prediction is t_x, t_y, t_w, t_h, an objectness t_o and C class scores. For a cell in column c_x and row
-c_y, and an anchor of p_w x p_h cells, it means (section 2, "Direct location prediction", Figure 3):
+The network divides the image into cells once, with a stride of 32 pixels. In each cell it predicts A = 5 boxes. A
+prediction is t_x, t_y, t_w, t_h, an objectness t_o and C class logits. For a cell in column c_x and row c_y, and an
+anchor (the paper: a prior) of p_w x p_h cells, it means (section 2, "Direct location prediction", Figure 3):
 
     b_x = sigmoid(t_x) + c_x     b_w = p_w exp(t_w)     Pr(object) IOU(b, object) = sigmoid(t_o)
-    b_y = sigmoid(t_y) + c_y     b_h = p_h exp(t_h)     Pr(class | object)        = softmax(scores)
+    b_y = sigmoid(t_y) + c_y     b_h = p_h exp(t_h)     Pr(class | object)        = softmax(logits)
 
 b_x, b_y, b_w, b_h are in cells. The score of a detection is Pr(object) IOU(b, object) Pr(class | object).
 
-Darknet changed YOLOv2 in March 2017 (commit 60e952ba), three months after the paper. The published weights belong to
-the changed network, and this file has it:
-
-                   paper, and Darknet of 2016               here, and Darknet since March 2017
-    passthrough    26 x 26 x 512 becomes 13 x 13 x 2048     first a 1 x 1 to 26 x 26 x 64, which becomes 13 x 13 x 256
-    anchors, VOC   1.08,1.19 ... 16.62,10.52                1.3221,1.73145 ... 11.2364,10.0071
-    anchors, COCO  0.738768,0.874946 ... 12.6868,11.8741    0.57273,0.677385 ... 9.77052,9.16828
+Darknet changed YOLOv2 in March 2017, three months after the paper. This file has the changed network, which the
+published weights need; yolov2/README.md tells the two apart. In the paper the passthrough turns 26 x 26 x 512 into
+13 x 13 x 2048; here a 1 x 1 convolution to 64 channels comes first, which makes it 13 x 13 x 256.
 
     python yolov2/model.py     prints the layer table
 
 The network has 50,962,889 parameters for COCO's 80 classes and 50,655,389 for VOC's 20. It takes 29.46 and 29.36
-billion operations at 416 x 416.
+billion operations at 416 x 416; a multiplication and an addition are two.
 
 What changed from yolov1/model.py: a smaller backbone, with BatchNorm; convolutions instead of two fully connected
 layers, so the input may have any size; 5 anchors in each cell, each with its own classes; the passthrough.
@@ -103,9 +99,9 @@ class Reorg(nn.Module):
 
     The paper means that each 2 x 2 square becomes one cell with four times the channels ("stacking adjacent features
     into different channels"). That is F.pixel_unshuffle(x, 2). Darknet's reorg (src/blas.c) permutes values across the
-    map (a known bug); kept, because the published weights were trained with it. It treats the C x H x W numbers as
-    C/4 x 2H x 2W, does there what the paper means, and reads the result, C x H x W, as 4 C x H/2 x W/2.
-    tests/test_yolov2_model.py shows it on a map of 4 x 4.
+    map (a known bug); kept, because the published weights were trained with it. It takes the numbers of the map as if
+    their shape were (C/4, 2H, 2W), does to these what the paper means, which gives (C, H, W), and takes the result as
+    if its shape were (4 C, H/2, W/2). tests/test_yolov2_model.py shows it on a map of 4 x 4.
     """
 
     def forward(self, x):
@@ -134,7 +130,7 @@ class YOLOv2(nn.Module):
     def forward(self, images):
         """
         images   (B, 3, H, W)  0..1; H and W divisible by 32
-        returns  the raw head (B, A, H/32, W/32, 5 + C): t_x t_y t_w t_h t_o scores
+        returns  the raw head (B, A, H/32, W/32, 5 + C): t_x t_y t_w t_h t_o logits
         """
         if images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(f"YOLOv2 takes images whose sides are divisible by 32, not {tuple(images.shape[2:])}")

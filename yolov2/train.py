@@ -11,7 +11,7 @@ Source  The values are Darknet's: cfg/yolov2-voc.cfg, cfg/yolov2.cfg, examples/d
     torchrun --nproc-per-node=4 yolov2/train.py          on four GPUs of one machine, with one process for each
 
 PRESET in yolov2/dataset.py chooses the data and, here, the values that belong to it. As committed, "sample" trains the
-whole network on 16 drawn images in about 3 minutes on 2 CPU cores.
+whole network on 16 drawings in about 3 minutes on 2 CPU cores.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP50 and accuracies), curves.png,
 detections/ (the same images at each evaluation), last.pt and best.pt (the highest AP50 on TEST). The same command
@@ -44,7 +44,7 @@ from yolov2.weights import NETWORKS, load_pretrained
 # What to train
 RUN = "yolov2"             # the folder in runs/
 NETWORK = "YOLOv2"         # or "YOLOv2Tiny", which needs a quarter of the operations
-START = None               # or a detector to continue from, perhaps of other classes: RUNS / "yolov2.weights", or a .pt
+START = None               # or a detector to fine-tune, perhaps of other classes: RUNS / "yolov2.weights", or a .pt
 SEED = 0
 
 # How to train it
@@ -52,7 +52,7 @@ if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosi
     BACKBONE = None            # random weights
     MAX_STEPS = 220
     BATCH_SIZE = 4             # images per step, over all GPUs
-    SUBDIVISIONS = 1           # the batch goes through the network in so many parts, to save memory
+    SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
     TRAIN_SIZES = [192]        # input sizes, in pixels; each is used for 10 steps
     TEST_SIZE = 192
     AUGMENT = False            # 220 steps suffice to memorise 16 images, but not all their variations
@@ -65,17 +65,16 @@ if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosi
     EVALUATE_EVERY = CHECKPOINT_EVERY = 44     # steps
 elif PRESET in ("darknet", "darknet_coco"):
     BACKBONE = RUNS / "darknet19_448.conv.23"  # trained on ImageNet by the authors, or by yolov2/darknet19/train.py
-    MAX_STEPS, LR_STEPS = 80_200, [40_000, 60_000]     # paper: 41_378, [15_517, 23_275], without a burn-in
+    MAX_STEPS, LR_STEPS, TEST_SIZE = 80_200, [40_000, 60_000], 416     # paper: 41_378, [15_517, 23_275], 416
     if PRESET == "darknet_coco":               # its anchors are COCO_ANCHORS
-        MAX_STEPS, LR_STEPS = 500_200, [400_000, 450_000]
+        MAX_STEPS, LR_STEPS, TEST_SIZE = 500_200, [400_000, 450_000], 608
     BATCH_SIZE = 64
     SUBDIVISIONS = 8
     TRAIN_SIZES = list(range(320, 609, 32))
-    TEST_SIZE = 416                            # Darknet: 608 for COCO
     AUGMENT = True
     OPTIMIZER = "sgd"
     LEARNING_RATE = 1e-3
-    BURN_IN = 1000
+    BURN_IN = 1000                             # paper: 0
     SCHEDULE = "steps"
     BATCHNORM_MOMENTUM = 0.01
     EVALUATE_EVERY = CHECKPOINT_EVERY = 1000   # ours
@@ -99,11 +98,11 @@ def learning_rate(step):
 
 
 def image_size(step):
-    """The input size of a step: a random one for every 10 steps, the largest for the last 200 [darknet]."""
-    first = (step - 1) // 10 * 10                                            # steps before these 10
-    if first + 200 > MAX_STEPS:
+    """The input size of a step: a random one for every 10 steps, the largest for the last 200 or so [darknet]."""
+    block = (step - 1) // 10
+    if block * 10 + 200 > MAX_STEPS:
         return max(TRAIN_SIZES)
-    return random.Random(SEED + first // 10).choice(TRAIN_SIZES)
+    return random.Random(SEED + block).choice(TRAIN_SIZES)
 
 
 def check_constants():
@@ -116,7 +115,7 @@ def check_constants():
 
 
 def make_optimizer(network):
-    """Only the weights of convolutions decay, not the biases and not BatchNorm's parameters [darknet]."""
+    """Weights of convolutions decay; biases and BatchNorm's parameters do not [darknet]."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim == 1]
     groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0}]
@@ -145,6 +144,7 @@ def main():
         load_pretrained(network, anchors, CLASSES, BACKBONE, START)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
+    # A training that is resumed has to agree with its checkpoint in these
     fixed = {"network": NETWORK, "classes": CLASSES, "anchors": anchors, "optimizer": OPTIMIZER,
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov2/train.py")
@@ -152,6 +152,7 @@ def main():
 
     steps = range(done + 1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
+    # What the data set is asked for: in each step all images have the same size
     keys = ([(index, image_size(step), seed) for index, seed in batch] for step, batch in batches)
     loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
     if rank == 0:
@@ -194,7 +195,7 @@ def main():
                 save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:
         print(f"{folder}: curves.png, log.csv, detections/, last.pt, best.pt")
-    end_processes(ranks)
+    end_processes()
 
 
 if __name__ == "__main__":

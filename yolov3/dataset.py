@@ -37,13 +37,13 @@ from shared.images import read_image
 from shared.paths import ROOT, RUNS, SAMPLES
 from shared.voc import CLASSES as VOC_CLASSES
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise looks for an update online
 import albumentations as A
 
 PRESET = "sample"  # chooses the data here and all values of a training in train.py:
-#                    "sample"        16 drawn images, learned in about 3 minutes on 2 CPU cores
+#                    "sample"        16 drawings, memorised in about 3 minutes on 2 CPU cores
 #                    "darknet"       VOC 2007 + 2012, with the authors' values
-#                    "darknet_coco"  COCO, with the authors' values
+#                    "darknet_coco"  COCO, with the authors' values (and IGNORE_IOU in loss.py)
 
 if PRESET == "sample":
     TRAIN = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train")]     # (folder in VOC's layout, name of the split)
@@ -75,7 +75,7 @@ class DetectionDataset(torch.utils.data.Dataset):
     dataset[i, size, seed]  image i at another size. The seed, one or more numbers, decides everything that is random,
                             so that a training can be repeated.
 
-    With augment the image is placed and distorted at random, without it is in its letterbox.
+    augment=True places the image at random and distorts its colours; augment=False puts it into its letterbox.
 
     returns  image (3, size, size) float 0..1; targets (n, 5) label, centre x, centre y, width, height as fractions
     """

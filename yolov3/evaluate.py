@@ -1,8 +1,8 @@
 """
 Measures a trained YOLOv3 on a data set.
 
-Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/metrics.py). What they evaluate is written
-        by Darknet's validate: every (box, class) that scores more than .005, after per-class NMS at .45 ([darknet]
+Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/metrics.py). As
+        Darknet's validate, we keep every (box, class) that scores more than .005, after per-class NMS at .45 ([darknet]
         examples/detector.c, validate_detector).
 
     python yolov3/evaluate.py     reads runs/yolov3/last.pt and the data of yolov3/dataset.py; prints tables of average
@@ -52,9 +52,9 @@ def detect_all(network, annotations, size, anchors, device, workers):
 
     returns  detections (D, 7)  image, label, score, left, top, right, bottom in pixels of the image
              accuracies         a dict of three fractions:
-                                class      of the responsible predictors, how many give an object's class the top score
-                                object     of the responsible predictors, how many have an objectness above .5
-                                no_object  of the background predictors, how many have an objectness of at most .5
+                                class      of the responsible predictors whose highest logit is that of their class
+                                object     of the responsible predictors whose objectness is above .5
+                                no_object  of the background predictors whose objectness is at most .5
     """
     loader = torch.utils.data.DataLoader(DetectionDataset(annotations, size), BATCH_SIZE, collate_fn=collate,
                                          num_workers=workers)
@@ -63,8 +63,8 @@ def detect_all(network, annotations, size, anchors, device, workers):
     for images, targets in tqdm(loader, desc="detecting", leave=False):
         heads = network(images.to(device))
 
-        for boxes, scores in zip(*decode(heads, anchors)):                   # (L, 4), (L, C)  image by image
-            n = len(detections)                                              # the index of the image
+        first = len(detections)                                              # the index of the batch's first image
+        for n, (boxes, scores) in enumerate(zip(*decode(heads, anchors)), first):         # (L, 4), (L, C)
             width, height = annotations[n].width, annotations[n].height
             rows = nms_per_class(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD).double().cpu().numpy()   # (D, 6)
             rows[:, 2:] = undo_letterbox(rows[:, 2:], width, height, size, size).clip(0, [width, height] * 2)

@@ -6,17 +6,18 @@ Source  The paper describes its loss in words. Statements marked [darknet] come 
         src/yolo_layer.c and cfg/yolov3.cfg of pjreddie/darknet at f6afaab.
 
 A predictor is one anchor in one cell of one scale. Its anchor is p_w x p_h pixels, its cell is in column c_x and row
-c_y. It predicts t_x, t_y, t_w, t_h, t_o and C class scores; yolov3/model.py says what they mean. For each image there
+c_y. It predicts t_x, t_y, t_w, t_h, t_o and C class logits; yolov3/model.py says what they mean. For each image there
 are three kinds of predictors:
 
     responsible  An object makes one predictor responsible for it: among all nine anchors the one whose shape is most
                  similar to the object's, in the cell that contains the object's centre.
-    ignored      Its predicted box overlaps an object by an IOU of more than IGNORE_IOU. It adds nothing to the loss.
+    ignored      It is not responsible, and its predicted box overlaps an object by an IOU of more than IGNORE_IOU. It
+                 adds nothing to the loss.
     background   All others.
 
 For an object of w x h, as fractions of the W x H pixels of the input, the targets of its predictor are
 
-    x*, y*       the offset of its centre from the corner of the cell, from 0 to 1
+    x*, y*       the offset of its centre from the top left corner of the cell, in cells, from 0 to 1
     t*_w, t*_h   log(w W / p_w), log(h H / p_h)
 
 With BCE(t, p) = -p log sigmoid(t) - (1 - p) log(1 - sigmoid(t)), the loss of one image is the sum over the three
@@ -26,10 +27,12 @@ scales of these terms:
     wh         1/2 sum_responsible (2 - w h) [ (t_w - t*_w)^2 + (t_h - t*_h)^2 ]
     object         sum_responsible BCE(t_o, 1)
     no_object      sum_background  BCE(t_o, 0)
-    class          sum_responsible sum_k BCE(score_k, 1 if the object is of class k, else 0)
+    class          sum_responsible sum_k BCE(logit_k, 1 if the object is of class k, else 0)
 
-yolov3_loss returns the mean over the images. Darknet sums over them and stores -dL/dt as its delta, so the gradient
-here, times the number of images, is minus Darknet's delta. Where the paper, Darknet and this file differ:
+With the factor 1/2 the gradient of wh is t - t*, as section 2.1 says. yolov3_loss returns the mean L over the B images;
+what Darknet calls delta is -B dL/dt.
+
+Details that the paper leaves open, or in which the paper and Darknet differ:
 
     x, y      The paper uses squared errors of t_x, t_y. Darknet's gradient, sigmoid(t_x) - x*, is that of BCE. So is
               ours.
@@ -43,45 +46,50 @@ here, times the number of images, is minus Darknet's delta. Where the paper, Dar
 
 What changed from yolov2/loss.py: there are nine anchors on three scales; x, y, objectness and each class use logistic
 regression instead of squares and a softmax; the objectness target is 1, not the IOU; the IOU above which a predictor is
-ignored is .5, not .6; the terms have no weights.
+ignored is .5, not .6; a predictor that several objects share learns all their classes; there are no weights between
+the terms, and no term that pulls boxes to their anchors.
 
-    python yolov3/loss.py      prints the terms of the example that tests/test_yolov3_loss.py works out by hand
+    python yolov3/loss.py      prints the terms of an example; tests/test_yolov3_loss.py works out others by hand
 """
 import torch
 import torch.nn.functional as F
 
 from shared.boxes import cxcywh_to_xyxy, paired_iou, shape_iou
+from yolov3.dataset import PRESET
 from yolov3.model import ANCHORS, STRIDES, decode_head
 
-IGNORE_IOU = 0.5  # [paper]; [darknet] for VOC; Darknet: .7 for COCO
+IGNORE_IOU = 0.5      # yolov3-voc.cfg; the paper has .5, too, but for anchors instead of predicted boxes
+if PRESET == "darknet_coco":
+    IGNORE_IOU = 0.7  # yolov3.cfg
 
 
 @torch.no_grad()
 def assign(predictions, targets, anchors=ANCHORS, strides=STRIDES):
     """
-    Assigns predictors to objects. Arguments as in yolov3_loss. Returns for each scale
+    Assigns predictors to objects. Arguments as in yolov3_loss. A slot is the (image, anchor, row, column) of a
+    predictor. There are N objects in the batch and M in one image. Returns for each scale
 
-    slots       (R, 4)        image, anchor, row and column of each responsible predictor
-    objects     (R,)          the object whose box it learns, as an index into targets
+    slots       (R, 4)        the responsible predictors
+    objects     (R,)          the object whose box each of them learns, as an index into targets
     classes     (R, C)        the classes that it learns: 1 for each, 0 elsewhere
     background  (B, A, H, W)  True where the objectness target is 0
     """
     B, C = predictions[0].shape[0], predictions[0].shape[4] - 5
-    grids = [prediction.shape[2:4] for prediction in predictions]                        # H, W of each scale
-    centres = [(targets[:, 2:4] * targets.new_tensor([W, H])).tolist() for H, W in grids]    # in cells of each scale
-    height, width = (side * strides[0] for side in grids[0])                             # of the input, in pixels
+    shapes = [prediction.shape[2:4] for prediction in predictions]                       # H, W of each scale
+    centres = [(targets[:, 2:4] * targets.new_tensor([W, H])).tolist() for H, W in shapes]   # of each scale: N x, y
+    height, width = (side * strides[0] for side in shapes[0])                            # of the input, in pixels
     sizes = targets[:, 4:6] * targets.new_tensor([width, height])                        # (N, 2)  in pixels
-    nine_anchors = targets.new_tensor([p_wh for scale in anchors for p_wh in scale])     # (9, 2)  in pixels
-    best = shape_iou(sizes, nine_anchors).argmax(1).tolist()                             # N numbers from 0 to 8
-    scale_and_anchor = [(scale, anchor) for scale in range(len(anchors)) for anchor in range(len(anchors[scale]))]
+    all_anchors = targets.new_tensor([p_wh for scale in anchors for p_wh in scale])      # (9, 2)  in pixels
+    places = [(scale, anchor) for scale in range(len(anchors)) for anchor in range(len(anchors[scale]))]
+    best = shape_iou(sizes, all_anchors).argmax(1).tolist()                              # N indices of all_anchors
 
     # An object makes one predictor responsible: the anchor with the most similar shape, in the cell of its centre.
     object_of = [{} for _ in anchors]                        # for each scale: slot -> the object whose box it learns
     labels_of = [{} for _ in anchors]                        # for each scale: slot -> the labels that it learns
     for n, (image, label) in enumerate(targets[:, :2].long().tolist()):
-        scale, anchor = scale_and_anchor[best[n]]
+        scale, anchor = places[best[n]]                             # of the nine, where the best one is
         x, y = centres[scale][n]
-        H, W = grids[scale]
+        H, W = shapes[scale]
         slot = image, anchor, min(int(y), H - 1), min(int(x), W - 1)
         object_of[scale][slot] = n                                  # a later object takes the box from an earlier one,
         labels_of[scale].setdefault(slot, []).append(label)         # but both classes stay
@@ -102,23 +110,26 @@ def assign(predictions, targets, anchors=ANCHORS, strides=STRIDES):
         for slot in slots:
             background[slot] = False                                # responsible, even where its box would be ignored
 
-        index = dict(dtype=torch.long, device=prediction.device)
-        objects = torch.tensor([object_of[scale][slot] for slot in slots], **index)      # (R,)
-        assigned.append((torch.tensor(slots, **index).view(-1, 4), objects, classes.to(prediction.device), background))
+        objects = [object_of[scale][slot] for slot in slots]
+        slots = torch.tensor(slots, dtype=torch.long).view(-1, 4)                        # (R, 4)  also for R = 0
+        objects = torch.tensor(objects, dtype=torch.long)                                # (R,)
+        assigned.append([tensor.to(prediction.device) for tensor in (slots, objects, classes, background)])
     return assigned
 
 
 def yolov3_loss(predictions, targets, anchors=ANCHORS, strides=STRIDES):
     """
     predictions  one (B, A, H, W, 5 + C) per scale: raw network output, H rows and W columns of cells
-    targets      (N, 6)  the batch's objects: image, label, centre x, centre y, width, height; lengths as fractions
+    targets      (N, 6)  the batch's objects: image, label, centre x, centre y, width, height; lengths as fractions.
+                 They may stay on the CPU, where assign loops over them
     anchors      one list of (width, height) in pixels of the network's input per scale
     strides      pixels per cell, one per scale
     returns      a dict of scalars, each the mean over the images: xy, wh, object, no_object, class, total
     """
     predictions = [prediction.float() for prediction in predictions]         # exp and long sums need full precision
-    assigned = assign(predictions, targets.float(), anchors, strides)
-    targets = targets.float().to(predictions[0].device)
+    targets = targets.float()
+    assigned = assign(predictions, targets, anchors, strides)
+    targets = targets.to(predictions[0].device)
     bce = F.binary_cross_entropy_with_logits
 
     loss = dict.fromkeys(["xy", "wh", "object", "no_object", "class"], 0)

@@ -1,23 +1,24 @@
 """
 The YOLOv3 network: Darknet-53 and a head at three scales.
 
-Paper   "YOLOv3: An Incremental Improvement", Redmon and Farhadi, 2018 (arXiv:1804.02767), sections 2.1, 2.3, 2.4.
+Paper   "YOLOv3: An Incremental Improvement", Redmon and Farhadi, 2018 (arXiv:1804.02767), sections 2.1 to 2.4.
 Source  The paper gives the backbone (Table 1) and describes the head in words. Statements marked [darknet] come from
         cfg/yolov3.cfg and the C code of pjreddie/darknet at f6afaab.
 
 The network divides the image into cells three times, with strides of 32, 16 and 8 pixels. In each cell it predicts
-A = 3 boxes. A prediction is t_x, t_y, t_w, t_h, an objectness t_o and C class scores. For a cell in column c_x and row
-c_y, and an anchor of p_w x p_h pixels, it means (section 2.1, Figure 2):
+A = 3 boxes. A prediction is t_x, t_y, t_w, t_h, an objectness t_o and C class logits. For a cell in column c_x and row
+c_y, and an anchor (the paper: a prior) of p_w x p_h pixels, it means (sections 2.1 and 2.2, Figure 2):
 
     b_x = sigmoid(t_x) + c_x     b_w = p_w exp(t_w)     Pr(object)         = sigmoid(t_o)
-    b_y = sigmoid(t_y) + c_y     b_h = p_h exp(t_h)     Pr(class | object) = sigmoid(score), for each class separately
+    b_y = sigmoid(t_y) + c_y     b_h = p_h exp(t_h)     Pr(class | object) = sigmoid(logit), for each class separately
 
-b_x, b_y are in cells, b_w, b_h in pixels. The score of a detection is Pr(object) Pr(class | object).
+b_x, b_y are in cells, b_w, b_h in pixels; decode turns both into fractions of the input. The score of a detection is
+Pr(object) Pr(class | object).
 
     python yolov3/model.py     prints the layer table
 
 The network has 61,949,149 parameters for COCO's 80 classes and 61,626,049 for VOC's 20. It takes 65.86 and 65.43
-billion operations at 416 x 416.
+billion operations at 416 x 416; a multiplication and an addition are two.
 
 What changed from yolov2/model.py: Darknet-53 with shortcuts replaces Darknet-19 with max pooling; three scales with 3
 anchors each replace one scale with 5; upsampling replaces the reorg; a sigmoid for each class replaces the softmax.
@@ -30,8 +31,10 @@ from shared.boxes import cxcywh_to_xyxy
 from shared.layers import print_layer_table
 
 STRIDES = [32, 16, 8]
-ANCHORS = [[(116, 90), (156, 198), (373, 326)],  # width, height in pixels of the network's input, whatever its size;
-           [(30, 61), (62, 45), (59, 119)],      # one row per stride (section 2.3)
+
+# Width and height in pixels of the input, one row per stride (section 2.3). They do not change with the input's size.
+ANCHORS = [[(116, 90), (156, 198), (373, 326)],
+           [(30, 61), (62, 45), (59, 119)],
            [(10, 13), (16, 30), (33, 23)]]
 
 
@@ -60,7 +63,7 @@ class ResidualBlock(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Darknet-53 up to its last residual block: Table 1 without its last three lines. Each stage halves the image."""
+    """Darknet-53 up to its last residual block, Table 1 without its last three lines. Each stage halves the size."""
 
     def __init__(self):
         super().__init__()
@@ -80,7 +83,7 @@ class Backbone(nn.Module):
 
 
 def conv_set(in_channels, channels):
-    """Five convolutions. The next scale branches off after them, "2 layers previous" to the output (section 2.3)."""
+    """Five convolutions. The next scale branches off after them, the "2 layers previous" of section 2.3."""
     return nn.Sequential(
         ConvBlock(in_channels, channels, 1),
         ConvBlock(channels, channels * 2, 3),
@@ -120,13 +123,13 @@ class YOLOv3(nn.Module):
     def forward(self, images):
         """
         images   (B, 3, H, W)  0..1; H and W divisible by 32
-        returns  the raw heads, stride 32 first, each (B, A, H/stride, W/stride, 5 + C): t_x t_y t_w t_h t_o scores
+        returns  the raw heads, stride 32 first, each (B, A, H/stride, W/stride, 5 + C): t_x t_y t_w t_h t_o logits
         """
         if images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(f"YOLOv3 takes images whose sides are divisible by 32, not {tuple(images.shape[2:])}")
         stride8, stride16, stride32 = self.backbone(images)
         x32 = self.neck32(stride32)                                 # (B, 512, H/32, W/32)
-        x16 = torch.cat([self.up16(x32), stride16], 1)              # (B, 256 + 512, H/16, W/16)  upsampled first
+        x16 = torch.cat([self.up16(x32), stride16], 1)              # (B, 256 + 512, H/16, W/16)
         x16 = self.neck16(x16)                                      # (B, 256, H/16, W/16)
         x8 = torch.cat([self.up8(x16), stride8], 1)                 # (B, 128 + 256, H/8, W/8)
         x8 = self.neck8(x8)                                         # (B, 128, H/8, W/8)

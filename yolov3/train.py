@@ -9,7 +9,7 @@ Source  The values are Darknet's: cfg/yolov3-voc.cfg, cfg/yolov3.cfg, examples/d
     torchrun --nproc-per-node=4 yolov3/train.py          on four GPUs of one machine, with one process for each
 
 PRESET in yolov3/dataset.py chooses the data and, here, the values that belong to it. As committed, "sample" trains the
-whole network on 16 drawn images in about 3 minutes on 2 CPU cores.
+whole network on 16 drawings in about 3 minutes on 2 CPU cores.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP50 and accuracies), curves.png,
 detections/ (the same images at each evaluation), last.pt and best.pt (the highest AP50 on TEST). The same command
@@ -42,7 +42,7 @@ from yolov3.weights import NETWORKS, load_pretrained
 # What to train
 RUN = "yolov3"             # the folder in runs/
 NETWORK = "YOLOv3"         # or "YOLOv3Tiny", which needs a twelfth of the operations
-START = None               # or a detector to continue from, perhaps of other classes: RUNS / "yolov3.weights", or a .pt
+START = None               # or a detector to fine-tune, perhaps of other classes: RUNS / "yolov3.weights", or a .pt
 SEED = 0
 
 # How to train it
@@ -50,7 +50,7 @@ if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosi
     BACKBONE = None            # random weights
     MAX_STEPS = 300
     BATCH_SIZE = 4             # images per step, over all GPUs
-    SUBDIVISIONS = 1           # the batch goes through the network in so many parts, to save memory
+    SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
     TRAIN_SIZES = [128]        # input sizes, in pixels; each is used for 10 steps
     TEST_SIZE = 128
     AUGMENT = False            # 300 steps suffice to memorise 16 images, but not all their variations
@@ -63,13 +63,12 @@ if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosi
     EVALUATE_EVERY = CHECKPOINT_EVERY = 50     # steps
 elif PRESET in ("darknet", "darknet_coco"):
     BACKBONE = RUNS / "darknet53.conv.74"      # trained on ImageNet by the authors, or by yolov3/darknet53/train.py
-    MAX_STEPS, LR_STEPS = 50_200, [40_000, 45_000]
-    if PRESET == "darknet_coco":               # set IGNORE_IOU = .7 in yolov3/loss.py, too
-        MAX_STEPS, LR_STEPS = 500_200, [400_000, 450_000]
+    MAX_STEPS, LR_STEPS, TEST_SIZE = 50_200, [40_000, 45_000], 416
+    if PRESET == "darknet_coco":
+        MAX_STEPS, LR_STEPS, TEST_SIZE = 500_200, [400_000, 450_000], 608
     BATCH_SIZE = 64
     SUBDIVISIONS = 16
     TRAIN_SIZES = list(range(320, 609, 32))
-    TEST_SIZE = 416                            # Darknet: 608 for COCO
     AUGMENT = True
     OPTIMIZER = "sgd"
     LEARNING_RATE = 1e-3
@@ -100,11 +99,11 @@ def learning_rate(step):
 
 
 def image_size(step):
-    """The input size of a step: a random one for every 10 steps, the largest for the last 200 [darknet]."""
-    first = (step - 1) // 10 * 10                                            # steps before these 10
-    if first + 200 > MAX_STEPS:
+    """The input size of a step: a random one for every 10 steps, the largest for the last 200 or so [darknet]."""
+    block = (step - 1) // 10
+    if block * 10 + 200 > MAX_STEPS:
         return max(TRAIN_SIZES)
-    return random.Random(SEED + first // 10).choice(TRAIN_SIZES)
+    return random.Random(SEED + block).choice(TRAIN_SIZES)
 
 
 def check_constants():
@@ -117,7 +116,7 @@ def check_constants():
 
 
 def make_optimizer(network):
-    """Only the weights of convolutions decay, not the biases and not BatchNorm's parameters [darknet]."""
+    """Weights of convolutions decay; biases and BatchNorm's parameters do not [darknet]."""
     weights = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim == 1]
     groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0}]
@@ -144,6 +143,7 @@ def main():
         load_pretrained(network, anchors, CLASSES, BACKBONE, START)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
+    # A training that is resumed has to agree with its checkpoint in these
     fixed = {"network": NETWORK, "classes": CLASSES, "anchors": anchors, "optimizer": OPTIMIZER,
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov3/train.py")
@@ -151,6 +151,7 @@ def main():
 
     steps = range(done + 1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
+    # What the data set is asked for: in each step all images have the same size
     keys = ([(index, image_size(step), seed) for index, seed in batch] for step, batch in batches)
     loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
     if rank == 0:
@@ -193,7 +194,7 @@ def main():
                 save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:
         print(f"{folder}: curves.png, log.csv, detections/, last.pt, best.pt")
-    end_processes(ranks)
+    end_processes()
 
 
 if __name__ == "__main__":

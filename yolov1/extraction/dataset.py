@@ -29,7 +29,7 @@ from shared.images import read_image
 from shared.paths import ROOT, RUNS, SAMPLES
 
 PRESET = "sample"  # chooses the data here and all values of a training in train.py:
-#                    "sample"       80 drawn images, learned in one to two minutes on 2 CPU cores
+#                    "sample"       80 drawings, learned in one to two minutes on 2 CPU cores
 #                    "darknet"      ImageNet, with the authors' values
 
 if PRESET == "sample":

@@ -9,7 +9,7 @@ Source  The rest is ours: Adam with a cosine, and an augmentation with colour ji
     torchrun --nproc-per-node=4 yolov1/resnet/train.py        on four GPUs of one machine, with one process for each
 
 PRESET in yolov1/dataset.py chooses the data and, here, the values that belong to it. As committed, "sample" trains a
-ResNet-18 with random weights on 16 drawn images in about 2 minutes on 2 CPU cores. With "darknet" it trains on VOC
+ResNet-18 with random weights on 16 drawings in about 2 minutes on 2 CPU cores. With "darknet" it trains on VOC
 2012 and is tested on VOC 2007. These values are ours, and untried.
 
 Writes to runs/<RUN>/ what yolov1/train.py writes. The same command continues from last.pt. To start a new training,
@@ -50,7 +50,7 @@ if PRESET == "sample":
     WEIGHTS = None             # random ones
     MAX_STEPS = 150
     BATCH_SIZE = 8             # images per step, over all GPUs
-    SUBDIVISIONS = 1           # the batch goes through the network in so many parts, to save memory
+    SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
     SIZE = 256                 # of the input, in pixels: 64 for each of 4 x 4 cells
     AUGMENT = False            # 150 steps suffice to memorise 16 images, but not all their variations
     LEARNING_RATE = 3e-4
@@ -128,6 +128,7 @@ def main():
     set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
+    # A training that is resumed has to agree with its checkpoint in these
     fixed = {"network": "ResNetYOLOv1", "classes": CLASSES, "boxes": BOXES, "size": SIZE, "depth": DEPTH,
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov1/resnet/train.py")
@@ -181,7 +182,7 @@ def main():
             highest = ceiling(annotations, CLASSES, SIZE // STRIDE)
             print(f"one object per cell: at most AP50 {highest:.4f} on {name}")
         print(f"{folder}: curves.png, log.csv, detections/, last.pt, best.pt")
-    end_processes(ranks)
+    end_processes()
 
 
 if __name__ == "__main__":

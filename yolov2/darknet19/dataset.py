@@ -32,11 +32,11 @@ from shared.imagenet import list_classes, read_names, read_split
 from shared.images import read_image
 from shared.paths import ROOT, RUNS, SAMPLES
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise looks for an update online
 import albumentations as A
 
 PRESET = "sample"  # chooses the data here and all values of a training in train.py:
-#                    "sample"       80 drawn images, learned in one to two minutes on 2 CPU cores
+#                    "sample"       80 drawings, learned in one to two minutes on 2 CPU cores
 #                    "darknet"      ImageNet, with the authors' values
 #                    "darknet_448"  ImageNet, with the authors' values for fine-tuning at 448 x 448 after "darknet"
 

@@ -9,7 +9,7 @@ Source  The values are Darknet's: cfg/darknet19.cfg, cfg/darknet19_448.cfg, exam
     torchrun --nproc-per-node=4 yolov2/darknet19/train.py     on four GPUs of one machine, with one process for each
 
 PRESET in yolov2/darknet19/dataset.py chooses the data and, here, the values that belong to it. "sample", as
-committed, trains the whole network on 80 drawn images in one to two minutes on 2 CPU cores. "darknet" trains on
+committed, trains the whole network on 80 drawings in one to two minutes on 2 CPU cores. "darknet" trains on
 ImageNet with the authors' values, and "darknet_448" fine-tunes runs/darknet19/best.pt at 448 x 448 [paper].
 
 Writes to runs/<RUN>/: log.csv (each step's loss, each evaluation's top-1 and top-5 accuracy), curves.png, last.pt,
@@ -21,14 +21,14 @@ many steps, and fine-tune at 448 x 448.
 """
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import default_collate
 from tqdm import tqdm
 
+from shared.accuracy import top_accuracies
 from shared.batches import load_batches, shuffled_batches
-from shared.checkpoint import fingerprint, load_checkpoint, load_weights, resume, save_best, save_checkpoint
+from shared.checkpoint import fingerprint, load_start, resume, save_best, save_checkpoint
 from shared.draw import write_training_curves
 from shared.errors import InputError, check_choice, run
 from shared.imagenet import list_classes, read_split
@@ -48,7 +48,7 @@ SEED = 0
 if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosine instead of SGD and a polynomial
     MAX_STEPS = 100
     BATCH_SIZE = 16            # images per step, over all GPUs
-    SUBDIVISIONS = 1           # the batch goes through the network in so many parts, to save memory
+    SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
     SIZE = 96                  # of the input, in pixels
     CROPS = (48, 168)          # the short side of an image, least and most, before a square of SIZE x SIZE is cut out
     AUGMENT = False            # 100 steps suffice to memorise 80 images, but not all their variations
@@ -114,36 +114,6 @@ def make_optimizer(network):
     return torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
 
 
-def load_start(network, classes):
-    """Copies the weights of START into a new network. Raises InputError if they belong to other classes."""
-    state = load_checkpoint(START, "Darknet19")
-    if state["classes"] != classes:
-        raise InputError(f"{START}: was trained on other classes than those in {TRAIN}")
-    load_weights(network, state["model"], START)
-
-
-def count_correct(logits, labels):
-    """logits (B, C), labels (B,) -> for how many images the class has the highest logit, and one of the highest five"""
-    best = logits.topk(min(5, logits.shape[1]), dim=1).indices               # (B, 5)  the highest first
-    right = best == labels[:, None]                                          # (B, 5)
-    return right[:, 0].sum().item(), right.any(1).sum().item()
-
-
-@torch.inference_mode()
-def measure(network, train, val, device):
-    """The top-1 and top-5 accuracies on two lists of (path, label), which log.csv gets: {name of MEASURES: value}"""
-    measured = {}
-    network.eval()
-    for name, images in ("train", train), ("val", val):
-        loader = DataLoader(ClassificationDataset(images, SIZE), EVALUATION_BATCH, num_workers=NUM_WORKERS)
-        correct = np.zeros(2)
-        for pixels, labels in tqdm(loader, desc=f"evaluating {name}", leave=False):
-            logits = network(pixels.to(device, memory_format=torch.channels_last))           # (B, C)
-            correct += count_correct(logits, labels.to(device))
-        measured[f"top-1 {name}"], measured[f"top-5 {name}"] = (correct / len(images)).tolist()
-    return measured
-
-
 def main():
     rank, ranks, device = start_processes()
     check_constants()
@@ -160,9 +130,10 @@ def main():
     network = Darknet19(len(classes))
     set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
     if START and not (folder / "last.pt").exists():
-        load_start(network, classes)
+        load_start(network, START, "Darknet19", classes)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
+    # A training that is resumed has to agree with its checkpoint in these
     fixed = {"network": "Darknet19", "train": fingerprint(path for path, _ in train), "classes": classes,
              "optimizer": OPTIMIZER}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov2/darknet19/train.py")
@@ -201,7 +172,10 @@ def main():
                    **terms}
             state = {**fixed, "size": SIZE, "step": step, "model": network.state_dict()}
             if step % EVALUATE_EVERY == 0 or step == MAX_STEPS:
-                row |= measure(network, some_of_train, val, device)
+                for name, images in ("train", some_of_train), ("val", val):
+                    top1, top5 = top_accuracies(network, ClassificationDataset(images, SIZE), EVALUATION_BATCH,
+                                                NUM_WORKERS, device)
+                    row |= {f"top-1 {name}": top1, f"top-5 {name}": top5}
                 bar.write(f"step {step}  " + "  ".join(f"{name} {row[name]:.4f}" for name in MEASURES))
                 stages = {key: value for key, value in state["model"].items() if not key.startswith("classify")}
                 save_best(folder / "backbone.pt", {**state, "model": stages}, row["top-1 val"], best)
@@ -212,7 +186,7 @@ def main():
                 save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:
         print(f"{folder}: curves.png, log.csv, last.pt, best.pt and backbone.pt. Next: BACKBONE in yolov2/train.py")
-    end_processes(ranks)
+    end_processes()
 
 
 if __name__ == "__main__":

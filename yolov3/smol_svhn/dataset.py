@@ -1,5 +1,5 @@
 """
-Street View House Numbers with a box for each digit: reading it, and its little augmentation.
+Street View House Numbers (SVHN) with a box for each digit: the data set and its augmentation.
 
 Paper   "Reading Digits in Natural Images with Unsupervised Feature Learning", Netzer, Wang, Coates, Bissacco, Wu and
         Ng, 2011. The format is called "full numbers": 33,402 images for training, 13,068 for testing.
@@ -7,23 +7,24 @@ Paper   "Reading Digits in Natural Images with Unsupervised Feature Learning", N
     train/1.png 2.png ...        colour images of any size
     train/digitStruct.mat        a struct array of MATLAB 7.3, which is HDF5:
         digitStruct/name         (n, 1) references, each to the letters of a file name as uint16 (letters, 1)
-        digitStruct/bbox         (n, 1) references, each to a group of height, label, left, top, width: for an image of
-                                 one digit (1, 1) float64; of k digits (k, 1) references to (1, 1) float64
+        digitStruct/bbox         (n, 1) references, each to a group with height, label, left, top, width. In an image of
+                                 one digit, each is (1, 1) float64; of k digits, (k, 1) references to (1, 1) float64
 
-Label 10 is the digit 0. Left and top are taken as lengths, left + width as the right edge. What overhangs the image is
-cut off; a box wholly outside it is named and left out, since nobody can mend somebody else's file.
+Label 10 is the digit 0. We read left and top as lengths, and left + width as the right edge. Boxes are clipped to the
+image. A box that is wholly outside is left out, with a message.
 
-An image is squeezed or stretched to the input's square, in training as in evaluation: a number is wider than high, and
-in a letterbox of 32 pixels its digits would be two pixels wide. The augmentation is a colour jitter, and seldom; images
-of the sample are also moved by up to a pixel: without it the AP50 on its test images was .42, with it .70.
+An image is stretched to the square of the input, in training and in evaluation. A house number is wider than high, and
+in a letterbox of 32 pixels its digits would be two pixels wide. The augmentation is a colour jitter of few images, and,
+for the sample, a shift of up to one pixel. Without the shift the AP50 on the sample's test images is .42, with it .70
+(measured with python yolov3/smol_svhn/train.py).
 
-    python yolov3/smol_svhn/dataset.py     writes runs/smol_svhn/augmented.png: training images as the network sees them
+    python yolov3/smol_svhn/dataset.py     writes runs/smol_svhn/augmented.png: training images as the network sees
+                                           them, with boxes
 
-What changed from yolov3/dataset.py: digitStruct.mat instead of XML; no letterbox, no placement, and no mirror image,
-which would make other digits.
+What changed from yolov3/dataset.py: digitStruct.mat instead of XML; images are stretched, not letterboxed or placed at
+random; they are not mirrored, because a mirrored digit is another sign.
 """
 import os
-import sys
 from pathlib import Path
 
 import cv2
@@ -33,31 +34,44 @@ import torch
 from h5py import h5d, h5r, h5s, h5t
 from tqdm import tqdm
 
-from shared.boxes import xyxy_to_cxcywh
-from shared.draw import draw_boxes, write_sheet
-from shared.errors import InputError
+from shared.draw import draw_targets, write_sheet
+from shared.errors import InputError, run
 from shared.images import image_size, read_image
-from shared.paths import RUNS, SAMPLES
+from shared.paths import ROOT, RUNS, SAMPLES
 from shared.voc import Annotation
+from yolov3.dataset import make_targets
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # no look for a newer version over the network
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise looks for an update online
 import albumentations as A
 
-SVHN = Path(SAMPLES, "svhn")  # or Path("where/your/SVHN/lies")
-TRAIN = [SVHN / "train"]    # folders with digitStruct.mat and its images; [SVHN / "train", SVHN / "extra"] is more
+PRESET = "sample"  # chooses the data here and all values of a training in train.py:
+#                    "sample"  256 drawn images, learned in about 1 minute on 2 CPU cores
+#                    "svhn"    SVHN, with values that are meant for it and have not been tried
+
+if PRESET == "sample":
+    SVHN = SAMPLES / "svhn"
+    SHIFT = 1      # move an image by up to one pixel of the input either way, because 256 images are few
+elif PRESET == "svhn":
+    SVHN = ROOT / "svhn"
+    SHIFT = 0
+TRAIN = [SVHN / "train"]    # folders with digitStruct.mat and its images; SVHN / "extra" has 202,353 more
 TEST = [SVHN / "test"]
 CLASSES = list("0123456789")
 
 JITTER_PROBABILITY = 0.05
-BRIGHTNESS = CONTRAST = SATURATION = 0.2   # ours: each times U(.8, 1.2)
-HUE = 0.05                                 # ours: turned by up to 18 degrees either way
-SHIFT = 1                                  # pixels of the input, either way; ours: 256 drawn images are few. SVHN: 0
+BRIGHTNESS = CONTRAST = SATURATION = 0.2   # multiply each by U(.8, 1.2)
+HUE = 0.05                                 # turn the hue by up to 18 degrees either way
 
 FIELDS = ("left", "top", "width", "height", "label")
 
 
 def read_split(folder):
-    """The images of a folder, as shared.voc's Annotation each, in the file's order. InputError names what is wrong."""
+    """
+    Reads a folder with digitStruct.mat and its images.
+
+    returns  a list of shared.voc.Annotation, in the order of the file
+    raises   InputError, naming the file, if something is missing, damaged or wrong
+    """
     path, annotations = Path(folder) / "digitStruct.mat", []
     for name, (left, top, width, height, label) in read_digit_struct(path):
         image = Path(folder) / name
@@ -77,10 +91,10 @@ def read_split(folder):
 
 def read_digit_struct(path):
     """
-    Yields each image's file name and its (5, n) float64: FIELDS of its n digits.
+    Yields the file name of each image and FIELDS of its n digits, (5, n) float64.
 
-    33,402 images are half a million small datasets: 20 seconds at h5py's lower level, as here, three times as many
-    with its own objects.
+    The 33,402 images of SVHN are half a million small HDF5 datasets. This takes 20 seconds with h5py's low-level
+    functions, and three times as long with its objects (measured).
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -100,12 +114,11 @@ def read_digit_struct(path):
                         values.append(read(dataset, np.float64)[:, 0])
                 yield letters.tobytes().decode("utf-16-le"), np.array(values)
     except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: not the digitStruct of SVHN's full numbers, or a damaged one ({error})") from None
 
 
 def read(dataset, dtype):
+    """The values of an HDF5 dataset, as an array."""
     values = np.empty(dataset.shape, dtype)
     dataset.read(h5s.ALL, h5s.ALL, values)
     return values
@@ -113,19 +126,18 @@ def read(dataset, dtype):
 
 class DigitDataset(torch.utils.data.Dataset):
     """
-    dataset[i] is image i, stretched to the given size. With augmentation, dataset[i, seed]: all that is random about it
-    follows from the seed, one or more numbers.
+    dataset[i]        image i, stretched to size x size
+    dataset[i, seed]  the same, augmented if augment is True. The seed, one or more numbers, decides everything that is
+                      random, so that a training can be repeated.
 
     returns  image (3, size, size) float 0..1; targets (n, 5) label, centre x, centre y, width, height as fractions
     """
 
     def __init__(self, annotations, size, augment=False):
-        self.annotations, self.size = annotations, size
-        self.transform, self.shift = None, SHIFT * augment
-        if augment:
-            self.transform = A.Compose([A.ColorJitter(
-                brightness=(1 - BRIGHTNESS, 1 + BRIGHTNESS), contrast=(1 - CONTRAST, 1 + CONTRAST),
-                saturation=(1 - SATURATION, 1 + SATURATION), hue=(-HUE, HUE), p=JITTER_PROBABILITY)])
+        self.annotations, self.size, self.augment, self.shift = annotations, size, augment, SHIFT
+        self.distort = A.Compose([A.ColorJitter(
+            brightness=(1 - BRIGHTNESS, 1 + BRIGHTNESS), contrast=(1 - CONTRAST, 1 + CONTRAST),
+            saturation=(1 - SATURATION, 1 + SATURATION), hue=(-HUE, HUE), p=JITTER_PROBABILITY)])
 
     def __len__(self):
         return len(self.annotations)
@@ -135,26 +147,26 @@ class DigitDataset(torch.utils.data.Dataset):
         annotation = self.annotations[index]
         image = stretch(read_image(annotation.image), self.size)             # (size, size, 3) uint8
         boxes = annotation.boxes / ([annotation.width, annotation.height] * 2)                   # (n, 4)  fractions
-        if self.transform:
+        if self.augment:
             rng = np.random.default_rng(seed)
             image, boxes = move(image, boxes, *rng.integers(-self.shift, self.shift + 1, 2))
-            self.transform.set_random_seed(int(rng.integers(2**32)))
-            image = self.transform(image=image)["image"]
-        targets = torch.cat([torch.from_numpy(annotation.labels).float().view(-1, 1),
-                             xyxy_to_cxcywh(torch.from_numpy(boxes).float())], 1)                # (n, 5)
-        return to_tensor(image), targets[(targets[:, 3:] > 0).all(1)]
+            self.distort.set_random_seed(int(rng.integers(2**32)))
+            image = self.distort(image=image)["image"]
+        targets = make_targets(boxes, annotation.labels)                     # (n, 5)
+        return to_tensor(image), targets[(targets[:, 3:] > 0).all(1)]        # without boxes that were moved out
 
 
 def stretch(image, size):
-    """(h, w, 3) uint8 -> (size, size, 3), each new pixel the average of those it covers"""
+    """(h, w, 3) uint8 -> (size, size, 3). Each new pixel is the average of the pixels that it covers."""
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
 def move(image, boxes, dx, dy):
     """
-    The image moved by dx and dy whole pixels to the right and down; its border is repeated where nothing comes in.
+    Moves the image by dx pixels to the right and dy down, and clips the boxes. The pixels of the border are repeated
+    where nothing moves in.
 
-    image (size, size, 3) uint8, boxes (n, 4) fractions, cut off at the border
+    image (size, size, 3) uint8, boxes (n, 4) as fractions -> the same, moved
     """
     size, most = len(image), max(abs(dx), abs(dy))
     wide = cv2.copyMakeBorder(image, *[int(most)] * 4, cv2.BORDER_REPLICATE)
@@ -168,20 +180,15 @@ def to_tensor(image):
 
 
 def main():
-    annotations = [a for folder in TRAIN for a in read_split(folder)]
+    annotations = [annotation for folder in TRAIN for annotation in read_split(folder)]
     dataset = DigitDataset(annotations, 32, augment=True)
     pictures = []
-    for seed in range(48):
-        image, targets = dataset[seed % len(dataset), seed]
-        picture = cv2.resize((image * 255).byte().permute(1, 2, 0).numpy(), (192, 192), interpolation=cv2.INTER_NEAREST)
-        label, xy, wh = targets[:, :1], targets[:, 1:3] * 192, targets[:, 3:5] * 192
-        rows = torch.cat([label, torch.ones_like(label), xy - wh / 2, xy + wh / 2], 1)
-        pictures.append(draw_boxes(picture, rows.numpy(), CLASSES))
+    for n in range(48):
+        image, targets = dataset[n % len(dataset), n]
+        enlarged = image.repeat_interleave(6, 1).repeat_interleave(6, 2)     # (3, 192, 192)
+        pictures.append(draw_targets(enlarged, targets, CLASSES))
     write_sheet(RUNS / "smol_svhn" / "augmented.png", pictures, columns=8, cell=196)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

@@ -1,15 +1,15 @@
 """
-Reads house numbers: the digits of an image, or of every image of a folder, and from left to right what they say.
+Reads house numbers: finds the digits of an image, or of every image of a folder, and writes them from left to right.
 
     python yolov3/smol_svhn/detect.py     reads runs/smol_svhn/last.pt and SOURCE; writes the pictures with their boxes
                                           and numbers.txt to OUT, and prints the numbers
 
-The classes are independent, so one place may be two digits; the better one is kept, whatever its class. Digits that
-stand above each other are read from left to right too.
+The classes are independent, so the network may find two digits in one place. Only the one with the higher score is
+kept. Digits that are above each other are also read from left to right.
 
-What changed from yolov3/detect.py: no letterbox; the numbers; the pictures are enlarged to be seen.
+What changed from yolov3/detect.py: there is no letterbox; a second NMS across the classes; the numbers; the pictures
+are enlarged.
 """
-import sys
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from shared.checkpoint import load_checkpoint, load_weights
 from shared.draw import draw_boxes, write_picture
-from shared.errors import InputError
+from shared.errors import InputError, run
 from shared.images import list_images, read_image
 from shared.nms import greedy_nms, nms_per_class
 from shared.paths import RUNS, SAMPLES, atomic_write
@@ -25,12 +25,12 @@ from yolov3.model import decode
 from yolov3.smol_svhn.dataset import stretch, to_tensor
 from yolov3.smol_svhn.model import SmolYOLOv3
 
-CHECKPOINT = RUNS / "smol_svhn" / "last.pt"  # or best.pt: the highest AP50 on TEST
+CHECKPOINT = RUNS / "smol_svhn" / "last.pt"  # or best.pt, which has the highest AP50 on TEST
 SOURCE = SAMPLES / "svhn" / "test"           # an image, or a folder of images
 OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.5
 NMS_THRESHOLD = 0.45                         # [darknet]
-PICTURE = 320                                # pixels: smaller pictures are enlarged by a whole number, to this at most
+PICTURE = 320                                # pixels; smaller pictures are enlarged by a whole number, up to this
 
 
 @torch.inference_mode()
@@ -47,12 +47,12 @@ def main():
         try:
             image = read_image(path)                                         # (h, w, 3)
         except InputError as error:
-            tqdm.write(str(error))                                           # the others are not lost with it
+            tqdm.write(str(error))                                           # and go on with the other images
             continue
         heads = network(to_tensor(stretch(image, size))[None].to(device))
         boxes, scores = decode(heads, network.anchors, network.strides)      # (1, L, 4), (1, L, C)
         rows = nms_per_class(boxes[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)            # (D, 6)
-        rows = rows[greedy_nms(rows[:, 2:], rows[:, 1], NMS_THRESHOLD)]      # one digit at a place
+        rows = rows[greedy_nms(rows[:, 2:], rows[:, 1], NMS_THRESHOLD)]      # one digit in one place
         rows = rows[(rows[:, 2] + rows[:, 4]).argsort()].double().cpu().numpy()              # left to right
 
         h, w = image.shape[:2]
@@ -70,7 +70,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(str(error))
+    run(main)

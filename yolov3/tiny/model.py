@@ -67,7 +67,7 @@ class YOLOv3Tiny(nn.Module):
     def forward(self, images):
         """
         images   (B, 3, H, W)  0..1; H and W divisible by 32
-        returns  the raw heads, stride 32 first, each (B, A, H/stride, W/stride, 5 + C): t_x t_y t_w t_h t_o scores
+        returns  the raw heads, stride 32 first, each (B, A, H/stride, W/stride, 5 + C): t_x t_y t_w t_h t_o logits
         """
         if images.shape[2] % 32 or images.shape[3] % 32:
             raise ValueError(f"YOLOv3Tiny takes images whose sides are divisible by 32, not {tuple(images.shape[2:])}")
