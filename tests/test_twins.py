@@ -33,14 +33,11 @@ BLOCKS = [("yolov1", "ConvBlock"), ("yolov2", "ConvBlock"), ("yolov3", "ConvBloc
 
 
 class Comparable(ast.NodeTransformer):
-    """Removes docstrings, and what YOLOv3's learning rate alone has: the branch for SCHEDULE = "one_cycle"."""
+    """Removes docstrings."""
 
     def visit_Expr(self, node):
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if is_text else node
-
-    def visit_If(self, node):
-        return None if ast.unparse(node.test) == "SCHEDULE == 'one_cycle'" else self.generic_visit(node)
 
 
 def statements(version, file, name):

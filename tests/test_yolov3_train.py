@@ -40,9 +40,9 @@ def load_preset(preset, monkeypatch):
     return script
 
 
-@pytest.mark.parametrize("preset, steps, tenth, hundredth", [
-    ("darknet", 50_200, 40_000, 45_000), ("darknet_coco", 500_200, 400_000, 450_000)])
-def test_the_authors_values(monkeypatch, preset, steps, tenth, hundredth):
+@pytest.mark.parametrize("preset, steps, tenth, hundredth, size", [
+    ("darknet", 50_200, 40_000, 45_000, 416), ("darknet_coco", 500_200, 400_000, 450_000, 608)])
+def test_the_authors_values(monkeypatch, preset, steps, tenth, hundredth, size):
     # [darknet] yolov3-voc.cfg and yolov3.cfg. The learning rate is .001 (k / 1000)^4 up to step 1000, a tenth and a
     # hundredth of .001 in the end.
     script = load_preset(preset, monkeypatch)
@@ -50,11 +50,22 @@ def test_the_authors_values(monkeypatch, preset, steps, tenth, hundredth):
     for step, rate in [(1, 1e-15), (500, 1e-3 / 16), (1000, 1e-3), (39_999, 1e-3), (tenth - 1, 1e-3), (tenth, 1e-4),
                        (hundredth - 1, 1e-4), (hundredth, 1e-5), (steps, 1e-5)]:
         assert script.learning_rate(step) == pytest.approx(rate, rel=1e-9), step
-    assert script.TRAIN_SIZES == [320, 352, 384, 416, 448, 480, 512, 544, 576, 608] and script.TEST_SIZE == 416
+    assert script.TRAIN_SIZES == [320, 352, 384, 416, 448, 480, 512, 544, 576, 608] and script.TEST_SIZE == size
     assert {script.image_size(step) for step in range(steps - 189, steps + 1)} == {608}
     assert script.AUGMENT and script.BATCHNORM_MOMENTUM == 0.01 and script.BACKBONE.name == "darknet53.conv.74"
     decayed, free = script.make_optimizer(nn.Conv2d(1, 1, 1)).param_groups
     assert (decayed["momentum"], decayed["weight_decay"], free["weight_decay"]) == (0.9, 5e-4, 0)
+
+
+@pytest.mark.parametrize("preset, threshold", [("sample", 0.5), ("darknet", 0.5), ("darknet_coco", 0.7)])
+def test_the_loss_of_each_preset(monkeypatch, preset, threshold):
+    # [darknet] ignore_thresh in yolov3-voc.cfg and yolov3.cfg
+    dataset, loss = ModuleType("yolov3.dataset"), ModuleType("yolov3.loss")
+    dataset.PRESET = preset
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "yolov3.dataset", dataset)
+        exec((ROOT / "yolov3" / "loss.py").read_text().split("@torch.no_grad")[0], loss.__dict__)
+    assert loss.IGNORE_IOU == threshold
 
 
 def test_the_data_of_each_preset(monkeypatch):

@@ -36,6 +36,7 @@ from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.paths import RUNS
 from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes
+from shared.schedules import one_cycle
 from yolov1.dataset import CLASSES, PRESET, TEST, TRAIN, DetectionDataset, collate
 from yolov1.evaluate import ACCURACIES, MAX_TRAIN_EVALUATED, MEASURES, ceiling, measure
 from yolov1.loss import yolov1_loss
@@ -55,16 +56,16 @@ if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosi
     BATCH_SIZE = 4             # images per step, over all GPUs
     SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
     SIZE = 192                 # of the input, in pixels: 64 for each of 3 x 3 cells
-    AUGMENT = False            # 180 steps suffice to memorise 16 images, but not all their variations
+    AUGMENT = False            # so few steps suffice to memorise 16 images, but not all their variations
     DROPOUT = 0.0              # dropout prevents memorising
     OPTIMIZER = "adam"
     LEARNING_RATE = 6e-5       # low, because there is no BatchNorm. Measured with 1e-4: the network predicts the same
     #                            for every image during the first 100 steps
     BURN_IN = 12               # steps in which the learning rate rises
-    SCHEDULE = "cosine"        # or "steps"
+    SCHEDULE = "cosine"        # or "steps", or "one_cycle", in which LEARNING_RATE is the peak
     LR_STEPS = {}
     WEIGHT_DECAY = 5e-4
-    BATCHNORM_MOMENTUM = 0.1   # of YOLOv1Tiny. .01 would leave the running averages unfinished after 180 steps
+    BATCHNORM_MOMENTUM = 0.1   # of YOLOv1Tiny. .01 would leave the running averages unfinished after so few steps
     EVALUATE_EVERY = CHECKPOINT_EVERY = 60     # steps
 elif PRESET == "darknet":
     # Darknet's schedule, which approximates the paper's. Equation (3) is twice Darknet's loss, so the learning rate is
@@ -94,6 +95,8 @@ COLUMNS = ["step", "epoch", "learning rate", *TERMS, *MEASURES, *ACCURACIES]
 
 def learning_rate(step):
     """The learning rate of a step, counted from 1 ([darknet] get_current_rate)."""
+    if SCHEDULE == "one_cycle":
+        return one_cycle(step, MAX_STEPS, LEARNING_RATE)
     if step < BURN_IN:
         return LEARNING_RATE * (step / BURN_IN) ** 4
     if SCHEDULE == "cosine":
@@ -105,7 +108,7 @@ def check_constants():
     """Raises InputError for values that would fail, or be misunderstood, only later."""
     check_choice("yolov1/train.py", "NETWORK", NETWORK, NETWORKS)
     check_choice("yolov1/train.py", "OPTIMIZER", OPTIMIZER, ("adam", "sgd"))
-    check_choice("yolov1/train.py", "SCHEDULE", SCHEDULE, ("cosine", "steps"))
+    check_choice("yolov1/train.py", "SCHEDULE", SCHEDULE, ("cosine", "steps", "one_cycle"))
     if SIZE % STRIDE:
         raise InputError(f"yolov1/train.py: SIZE has to be divisible by {STRIDE}")
 

@@ -35,6 +35,7 @@ from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.paths import RUNS
 from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes
+from shared.schedules import one_cycle
 from yolov2.dataset import CLASSES, PRESET, TEST, TRAIN, DetectionDataset, collate
 from yolov2.evaluate import ACCURACIES, MEASURES, measure
 from yolov2.loss import yolov2_loss
@@ -55,14 +56,14 @@ if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosi
     SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
     TRAIN_SIZES = [192]        # input sizes, in pixels; each is used for 10 steps
     TEST_SIZE = 192
-    AUGMENT = False            # 220 steps suffice to memorise 16 images, but not all their variations
+    AUGMENT = False            # so few steps suffice to memorise 16 images, but not all their variations
     OPTIMIZER = "adam"
     LEARNING_RATE = 3e-4       # with 1e-3 some sigmoid(t_o) come so near to 0 that the gradient of the square vanishes
     BURN_IN = 25               # steps in which the learning rate rises
-    SCHEDULE = "cosine"        # or "steps"
+    SCHEDULE = "cosine"        # or "steps", or "one_cycle", in which LEARNING_RATE is the peak
     LR_STEPS = []
-    BATCHNORM_MOMENTUM = 0.1   # .01 would leave the running averages unfinished after 220 steps
-    EVALUATE_EVERY = CHECKPOINT_EVERY = 44     # steps
+    BATCHNORM_MOMENTUM = 0.1   # .01 would leave the running averages unfinished after so few steps
+    EVALUATE_EVERY = CHECKPOINT_EVERY = 50     # steps
 elif PRESET in ("darknet", "darknet_coco"):
     BACKBONE = RUNS / "darknet19_448.conv.23"  # trained on ImageNet by the authors, or by yolov2/darknet19/train.py
     MAX_STEPS, LR_STEPS, TEST_SIZE = 80_200, [40_000, 60_000], 416     # paper: 41_378, [15_517, 23_275], 416
@@ -90,6 +91,8 @@ COLUMNS = ["step", "epoch", "learning rate", "size", *TERMS, *MEASURES, *ACCURAC
 
 def learning_rate(step):
     """The learning rate of a step, counted from 1 ([darknet] get_current_rate)."""
+    if SCHEDULE == "one_cycle":
+        return one_cycle(step, MAX_STEPS, LEARNING_RATE)
     if step < BURN_IN:
         return LEARNING_RATE * (step / BURN_IN) ** 4
     if SCHEDULE == "cosine":
@@ -109,7 +112,7 @@ def check_constants():
     """Raises InputError for values that would fail, or be misunderstood, only later."""
     check_choice("yolov2/train.py", "NETWORK", NETWORK, NETWORKS)
     check_choice("yolov2/train.py", "OPTIMIZER", OPTIMIZER, ("adam", "sgd"))
-    check_choice("yolov2/train.py", "SCHEDULE", SCHEDULE, ("cosine", "steps"))
+    check_choice("yolov2/train.py", "SCHEDULE", SCHEDULE, ("cosine", "steps", "one_cycle"))
     if any(size % 32 for size in [TEST_SIZE, *TRAIN_SIZES]):
         raise InputError("yolov2/train.py: TEST_SIZE and TRAIN_SIZES have to be divisible by 32")
 

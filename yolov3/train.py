@@ -21,7 +21,6 @@ instead of 80,200, and the learning rate falls at 40,000 and 45,000 instead of 4
 import math
 import random
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -34,6 +33,7 @@ from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.paths import RUNS
 from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes
+from shared.schedules import one_cycle
 from yolov3.dataset import CLASSES, PRESET, TEST, TRAIN, DetectionDataset, collate
 from yolov3.evaluate import ACCURACIES, MEASURES, measure
 from yolov3.loss import yolov3_loss
@@ -53,13 +53,13 @@ if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosi
     SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
     TRAIN_SIZES = [128]        # input sizes, in pixels; each is used for 10 steps
     TEST_SIZE = 128
-    AUGMENT = False            # 300 steps suffice to memorise 16 images, but not all their variations
+    AUGMENT = False            # so few steps suffice to memorise 16 images, but not all their variations
     OPTIMIZER = "adam"
     LEARNING_RATE = 1e-3
     BURN_IN = 10               # steps in which the learning rate rises
     SCHEDULE = "cosine"        # or "steps", or "one_cycle", in which LEARNING_RATE is the peak
     LR_STEPS = []
-    BATCHNORM_MOMENTUM = 0.1   # .01 would leave the running averages unfinished after 300 steps
+    BATCHNORM_MOMENTUM = 0.1   # .01 would leave the running averages unfinished after so few steps
     EVALUATE_EVERY = CHECKPOINT_EVERY = 50     # steps
 elif PRESET in ("darknet", "darknet_coco"):
     BACKBONE = RUNS / "darknet53.conv.74"      # trained on ImageNet by the authors, or by yolov3/darknet53/train.py
@@ -87,10 +87,9 @@ COLUMNS = ["step", "epoch", "learning rate", "size", *TERMS, *MEASURES, *ACCURAC
 
 
 def learning_rate(step):
-    """The learning rate of a step, counted from 1 ([darknet] get_current_rate). "one_cycle" is Smith and Topin's."""
-    if SCHEDULE == "one_cycle":                                              # straight lines between three points
-        corners = [(1, LEARNING_RATE / 100), (MAX_STEPS / 8, LEARNING_RATE), (MAX_STEPS, LEARNING_RATE / 10_000)]
-        return float(np.interp(step, *zip(*corners)))
+    """The learning rate of a step, counted from 1 ([darknet] get_current_rate)."""
+    if SCHEDULE == "one_cycle":
+        return one_cycle(step, MAX_STEPS, LEARNING_RATE)
     if step < BURN_IN:
         return LEARNING_RATE * (step / BURN_IN) ** 4
     if SCHEDULE == "cosine":
