@@ -146,14 +146,12 @@ def test_the_table_of_sizes_is_what_the_files_say():
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
-    """What three trainings and detections leave: pictures of one colour, a box or two, logs of two steps."""
+    """What the detect.py of three versions leave: pictures of one colour, a box or more."""
     for number, version in enumerate(draw_readme.VERSIONS, 1):
         folder = tmp_path / version / "detect"
         folder.mkdir(parents=True)
         Image.new("RGB", (375, 500), (80 * number, 0, 0)).save(folder / "000006.jpg")
         (folder / "detections.txt").write_text("# file\n" + "000006.jpg\tcat\n" * number + "000007.jpg\tdog\n")
-        (tmp_path / version / "log.csv").write_text(
-            "step,xy,wh,object,no_object,class,total,AP50 train\n1,1,1,1,1,1,5,\n2,.5,.5,.5,.5,.5,2.5,0.7\n")
     monkeypatch.setattr(draw_readme, "RUNS", tmp_path)
     monkeypatch.setattr(draw_readme, "OUT", tmp_path / "readme")
     return tmp_path
@@ -161,20 +159,16 @@ def runs(tmp_path, monkeypatch):
 
 def test_the_pictures_are_drawn_from_the_runs(runs):
     draw_readme.main()
-    assert {path.name for path in (runs / "readme").iterdir()} == {"scene.jpg", "training.png", "assignment.jpg"}
+    assert {path.name for path in (runs / "readme").iterdir()} == {"scene.jpg", "assignment.jpg"}
     figure = Figure()
     draw_readme.draw_scene(figure.subplots(1, 3))
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [f"YOLOv{n}: {n} detections, 5 objects" for n in (1, 2, 3)]
     assert [axes.images[0].get_array()[250, 100, 0] // 80 for axes in figure.axes] == [1, 2, 3]
-    figure = Figure()
-    draw_readme.draw_training(figure.subplots(1, 3))
-    assert [list(line.get_ydata()) for line in figure.axes[0].lines] == [[1, .5]] * 5 + [[5, 2.5]]
-    assert list(figure.axes[3].lines[0].get_ydata()) == [0.7]
     assert (runs / "readme" / "assignment.jpg").read_bytes() == (SAMPLES / "readme" / "assignment.jpg").read_bytes()
 
 
 def test_what_is_missing_for_the_pictures_is_one_line(runs):
-    (runs / "yolov2" / "log.csv").unlink()
-    with pytest.raises(InputError, match="yolov2/log.csv: no such file; run the six commands"):
+    (runs / "yolov2" / "detect" / "detections.txt").unlink()
+    with pytest.raises(InputError, match="yolov2/detect/detections.txt: no such file; run the six commands"):
         draw_readme.main()
