@@ -9,8 +9,8 @@ A predictor is one anchor in one cell. Its anchor is p_w x p_h cells, its cell i
 t_x, t_y, t_w, t_h, t_o and C class logits; yolov2/model.py says what they mean. For each image there are three kinds of
 predictors:
 
-    responsible  An object makes one predictor responsible for it: among all five anchors the one whose shape is most
-                 similar to the object's, in the cell that contains the object's centre.
+    responsible  An object makes one predictor responsible for it: among all five anchors the one whose IOU with the
+                 object is highest when both have the same centre, in the cell that contains the object's centre.
     ignored      It is not responsible, and its predicted box overlaps an object by an IOU of more than IGNORE_IOU. It
                  adds only to the term prior.
     background   All others.

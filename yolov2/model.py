@@ -157,9 +157,10 @@ def decode(head, anchors=ANCHORS):
     c_x, c_y = torch.arange(W, device=head.device), torch.arange(H, device=head.device)
     c_xy = torch.stack(torch.meshgrid(c_x, c_y, indexing="xy"), -1)                          # (H, W, 2)
     cells = head.new_tensor([W, H])
-    b_xy = (head[..., 0:2].sigmoid() + c_xy) / cells                # (B, A, H, W, 2)
-    b_wh = p_wh * head[..., 2:4].exp() / cells                      # (B, A, H, W, 2)
-    boxes = cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3)                        # (B, A H W, 4)
+    b_xy = head[..., 0:2].sigmoid() + c_xy                          # (B, A, H, W, 2)  in cells
+    b_wh = p_wh * head[..., 2:4].exp()                              # (B, A, H, W, 2)  in cells
+    boxes = torch.cat([b_xy / cells, b_wh / cells], -1)             # (B, A, H, W, 4)  as fractions of the input
+    boxes = cxcywh_to_xyxy(boxes).flatten(1, 3)                     # (B, A H W, 4)
     scores = (head[..., 4:5].sigmoid() * head[..., 5:].softmax(-1)).flatten(1, 3)            # (B, A H W, C)
     return boxes, scores
 

@@ -151,8 +151,10 @@ def main():
     fixed = {"network": NETWORK, "classes": CLASSES, "anchors": anchors, "optimizer": OPTIMIZER,
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov2/train.py")
+    # Both have the same weights: `model` is trained, `network` is evaluated and saved
     model = share_gradients(network, device, ranks)
 
+    # Each batch is one of the SUBDIVISIONS parts of a step; of each, this process gets its share
     steps = range(done + 1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
     # What the data set is asked for: in each step all images have the same size

@@ -9,16 +9,17 @@ A predictor is one anchor in one cell of one scale. Its anchor is p_w x p_h pixe
 c_y. It predicts t_x, t_y, t_w, t_h, t_o and C class logits; yolov3/model.py says what they mean. For each image there
 are three kinds of predictors:
 
-    responsible  An object makes one predictor responsible for it: among all nine anchors the one whose shape is most
-                 similar to the object's, in the cell that contains the object's centre.
+    responsible  An object makes one predictor responsible for it: among all nine anchors the one whose IOU with the
+                 object is highest when both have the same centre, in the cell that contains the object's centre.
     ignored      It is not responsible, and its predicted box overlaps an object by an IOU of more than IGNORE_IOU. It
                  adds nothing to the loss.
     background   All others.
 
-For an object of w x h, as fractions of the W x H pixels of the input, the targets of its predictor are
+For an object of w x h, as fractions of the input, on a scale of W x H cells of s x s pixels, the targets of its
+predictor are
 
     x*, y*       the offset of its centre from the top left corner of the cell, in cells, from 0 to 1
-    t*_w, t*_h   log(w W / p_w), log(h H / p_h)
+    t*_w, t*_h   log(w W s / p_w), log(h H s / p_h)
 
 With BCE(t, p) = -p log sigmoid(t) - (1 - p) log(1 - sigmoid(t)), the loss of one image is the sum over the three
 scales of these terms:
@@ -29,8 +30,9 @@ scales of these terms:
     no_object      sum_background  BCE(t_o, 0)
     class          sum_responsible sum_k BCE(logit_k, 1 if the object is of class k, else 0)
 
-With the factor 1/2 the gradient of wh is t - t*, as section 2.1 says. yolov3_loss returns the mean L over the B images;
-what Darknet calls delta is -B dL/dt.
+Because of the 1/2 the gradient of wh is (2 - w h) (t - t*). What section 2.1 calls the gradient is target minus
+prediction, without 2 - w h; there a hat marks the target, and * stands for x, y, w or h. yolov3_loss returns the mean L
+over the B images; what Darknet calls delta is -B dL/dt.
 
 Details that the paper leaves open, or in which the paper and Darknet differ:
 
@@ -39,7 +41,7 @@ Details that the paper leaves open, or in which the paper and Darknet differ:
     2 - w h   The paper does not have this factor, which gives small boxes up to twice the weight. We have it [darknet].
     ignored   The paper ignores a prior that overlaps an object by more than .5. Darknet ignores a predictor whose
               predicted box overlaps any object of the image by more than .7 (yolov3.cfg, COCO) or .5 (yolov3-voc.cfg).
-              We do as Darknet, with .5.
+              So do we: IGNORE_IOU is .7 with the preset "darknet_coco", otherwise .5.
     shared    A second object with the same anchor and cell takes over the box, and both classes are learned [darknet].
     border    A centre at exactly 1.0 belongs to the last cell here. Darknet writes it into memory that belongs to
               another cell.
@@ -76,18 +78,18 @@ def assign(predictions, targets, anchors=ANCHORS, strides=STRIDES):
     """
     B, C = predictions[0].shape[0], predictions[0].shape[4] - 5
     shapes = [prediction.shape[2:4] for prediction in predictions]                       # H, W of each scale
-    centres = [(targets[:, 2:4] * targets.new_tensor([W, H])).tolist() for H, W in shapes]   # of each scale: N x, y
+    centres = [(targets[:, 2:4] * targets.new_tensor([W, H])).tolist() for H, W in shapes]   # N times x, y  in cells
     height, width = (side * strides[0] for side in shapes[0])                            # of the input, in pixels
     sizes = targets[:, 4:6] * targets.new_tensor([width, height])                        # (N, 2)  in pixels
-    all_anchors = targets.new_tensor([p_wh for scale in anchors for p_wh in scale])      # (9, 2)  in pixels
-    places = [(scale, anchor) for scale in range(len(anchors)) for anchor in range(len(anchors[scale]))]
-    best = shape_iou(sizes, all_anchors).argmax(1).tolist()                              # N indices of all_anchors
+    places = [(scale, anchor) for scale in range(len(anchors)) for anchor in range(len(anchors[scale]))]     # of all 9
+    all_anchors = targets.new_tensor([anchors[scale][anchor] for scale, anchor in places])   # (9, 2)  in pixels
+    best = shape_iou(sizes, all_anchors).argmax(1).tolist()                              # N indices into places
 
     # An object makes one predictor responsible: the anchor with the most similar shape, in the cell of its centre.
     object_of = [{} for _ in anchors]                        # for each scale: slot -> the object whose box it learns
     labels_of = [{} for _ in anchors]                        # for each scale: slot -> the labels that it learns
     for n, (image, label) in enumerate(targets[:, :2].long().tolist()):
-        scale, anchor = places[best[n]]                             # of the nine, where the best one is
+        scale, anchor = places[best[n]]
         x, y = centres[scale][n]
         H, W = shapes[scale]
         slot = image, anchor, min(int(y), H - 1), min(int(x), W - 1)

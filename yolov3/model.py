@@ -13,7 +13,7 @@ c_y, and an anchor (the paper: a prior) of p_w x p_h pixels, it means (sections 
     b_y = sigmoid(t_y) + c_y     b_h = p_h exp(t_h)     Pr(class | object) = sigmoid(logit), for each class separately
 
 b_x, b_y are in cells, b_w, b_h in pixels; decode turns both into fractions of the input. The score of a detection is
-Pr(object) Pr(class | object).
+Pr(object) Pr(class | object) [darknet].
 
     python yolov3/model.py     prints the layer table
 
@@ -32,7 +32,8 @@ from shared.layers import print_layer_table
 
 STRIDES = [32, 16, 8]
 
-# Width and height in pixels of the input, one row per stride (section 2.3). They do not change with the input's size.
+# Width and height (section 2.3), one row per stride. They are pixels of the input, whatever its size, and the largest
+# three belong to the largest stride [darknet].
 ANCHORS = [[(116, 90), (156, 198), (373, 326)],
            [(30, 61), (62, 45), (59, 119)],
            [(10, 13), (16, 30), (33, 23)]]
@@ -134,9 +135,9 @@ class YOLOv3(nn.Module):
         x8 = torch.cat([self.up8(x16), stride8], 1)                 # (B, 128 + 256, H/8, W/8)
         x8 = self.neck8(x8)                                         # (B, 128, H/8, W/8)
         heads = []
-        for head in self.detect32(x32), self.detect16(x16), self.detect8(x8):                # (B, A (5 + C), H, W)
-            head = head.unflatten(1, (-1, 5 + self.num_classes))    # (B, A, 5 + C, H, W)
-            heads.append(head.permute(0, 1, 3, 4, 2))               # (B, A, H, W, 5 + C)
+        for head in self.detect32(x32), self.detect16(x16), self.detect8(x8):                # (B, A (5 + C), h, w)
+            head = head.unflatten(1, (-1, 5 + self.num_classes))    # (B, A, 5 + C, h, w)
+            heads.append(head.permute(0, 1, 3, 4, 2))               # (B, A, h, w, 5 + C)  h = H/stride, w = W/stride
         return heads
 
 
@@ -162,9 +163,10 @@ def decode_head(head, anchors, stride):
     c_x, c_y = torch.arange(W, device=head.device), torch.arange(H, device=head.device)
     c_xy = torch.stack(torch.meshgrid(c_x, c_y, indexing="xy"), -1)                          # (H, W, 2)
     cells = head.new_tensor([W, H])
-    b_xy = (head[..., 0:2].sigmoid() + c_xy) / cells                # (B, A, H, W, 2)
-    b_wh = p_wh * head[..., 2:4].exp() / (cells * stride)           # (B, A, H, W, 2)
-    boxes = cxcywh_to_xyxy(torch.cat([b_xy, b_wh], -1)).flatten(1, 3)                        # (B, A H W, 4)
+    b_xy = head[..., 0:2].sigmoid() + c_xy                          # (B, A, H, W, 2)  in cells
+    b_wh = p_wh * head[..., 2:4].exp()                              # (B, A, H, W, 2)  in pixels
+    boxes = torch.cat([b_xy / cells, b_wh / (cells * stride)], -1)  # (B, A, H, W, 4)  as fractions of the input
+    boxes = cxcywh_to_xyxy(boxes).flatten(1, 3)                     # (B, A H W, 4)
     scores = (head[..., 4:5].sigmoid() * head[..., 5:].sigmoid()).flatten(1, 3)              # (B, A H W, C)
     return boxes, scores
 

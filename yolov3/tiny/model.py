@@ -75,9 +75,9 @@ class YOLOv3Tiny(nn.Module):
         x32 = self.neck32(stride32)                                 # (B, 256, H/32, W/32)
         x16 = torch.cat([self.up16(x32), stride16], 1)              # (B, 128 + 256, H/16, W/16)  upsampled first
         heads = []
-        for head in self.detect32(x32), self.detect16(x16):         # (B, A (5 + C), H, W)
-            head = head.unflatten(1, (-1, 5 + self.num_classes))    # (B, A, 5 + C, H, W)
-            heads.append(head.permute(0, 1, 3, 4, 2))               # (B, A, H, W, 5 + C)
+        for head in self.detect32(x32), self.detect16(x16):         # (B, A (5 + C), h, w)
+            head = head.unflatten(1, (-1, 5 + self.num_classes))    # (B, A, 5 + C, h, w)
+            heads.append(head.permute(0, 1, 3, 4, 2))               # (B, A, h, w, 5 + C)  h = H/stride, w = W/stride
         return heads
 
 
