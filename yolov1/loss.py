@@ -14,7 +14,8 @@ kinds of predictors:
                  object's centre, the one that has the highest IOU with the object. If none of them overlaps it, the one
                  with the smallest RMSE between its b_x, b_y, b_w, b_h and the object's, as fractions of the image
                  [darknet].
-    background   All others.
+    background   All others, also those in a cell with an object. The paper does not define 1_ij^noobj, and its text
+                 speaks of "cells that do not contain any object"; this is [darknet].
 
 For an object of w x h, as fractions of the image, the targets of its predictor are
 
@@ -29,16 +30,17 @@ The loss of one image is the sum of these terms, which is equation (3):
     no_object  LAMBDA_NOOBJ  sum_background  c^2
     class                    sum_responsible sum_k (p_k - (1 if the object is of class k, else 0))^2
 
-In the symbols of equation (3) c is C_i, and p_k is p_i(k). A cell with an object has exactly one responsible predictor,
-so sum_responsible is the sum with 1_ij^obj as well as the one with 1_i^obj.
+In the symbols of equation (3) c is C_i, and p_k is p_i(k). As only one object learns in each cell ("shared", below), a
+cell with an object has exactly one responsible predictor. So sum_responsible is the sum with 1_ij^obj as well as the
+one with 1_i^obj.
 
 yolov1_loss returns the mean L over the B images. Darknet's squares have a factor of 1/2; what it calls delta is
 -(B / 2) dL/d(output).
 
 Details that the paper leaves open, or in which the paper and Darknet differ:
 
-    roots     Equation (3) takes the square root of a predicted width, which is undefined below 0 and has an infinite
-              gradient at 0. In Darknet the network predicts the root itself. So does ours.
+    roots     The text of section 2.2 has the network predict the roots. Equation (3) takes the root of a predicted
+              width, which is undefined below 0 and has an infinite gradient at 0. We follow the text, as Darknet does.
     shared    The paper does not say what happens to a second object in a cell. The first one keeps the cell and the
               second is ignored [darknet]. yolov1/dataset.py shuffles the objects when it augments.
     RMSE      Darknet looks for an RMSE below 20. If no box has one, it trains a wrong box. We take the smallest.
@@ -59,14 +61,14 @@ from yolov1.model import BOXES, decode
 
 LAMBDA_COORD = 5.0         # [paper]
 LAMBDA_NOOBJ = 0.5         # [paper]
-CONFIDENCE_TARGET = "iou"  # [paper], rescore=1 in [darknet]; or 1, as in many other implementations
+CONFIDENCE_TARGET = "iou"  # [paper], [darknet] (rescore=1 in the cfg). Or the number 1, as in many implementations
 
 
 @torch.no_grad()
 def assign(prediction, targets, num_boxes=BOXES):
     """
-    Assigns predictors to objects. Arguments as in yolov1_loss. A slot is the (image, row, column, box) of a predictor.
-    Returns
+    Assigns predictors to objects. Arguments as in yolov1_loss: targets (N, 6) are image, label, centre x, centre y,
+    width, height. A slot is the (image, row, column, box) of a predictor. Returns
 
     slots       (R, 4)        the responsible predictors
     objects     (R,)          the object that each of them learns, as an index into targets
@@ -76,7 +78,7 @@ def assign(prediction, targets, num_boxes=BOXES):
     B, S = prediction.shape[:2]
     centres = (targets[:, 2:4] * S).tolist()                                             # N times x, y  in cells
     boxes, _ = decode(prediction, num_boxes)                                             # (B, S S n, 4)
-    boxes = boxes.view(B, S, S, num_boxes, 4).to(targets.device)                         # the CPU, in a training
+    boxes = boxes.view(B, S, S, num_boxes, 4).to(targets.device)                         # (B, S, S, n, 4)  on the CPU
     corners = cxcywh_to_xyxy(targets[:, 2:6])                                            # (N, 4)
 
     # An object belongs to the cell that contains its centre.
@@ -94,8 +96,9 @@ def assign(prediction, targets, num_boxes=BOXES):
             box = overlaps.argmax()
         else:
             errors = xyxy_to_cxcywh(boxes[cell]) - targets[i, 2:6]                       # (n, 4)
-            box = errors.square().sum(1).argmin()                                        # the root changes no order
-        object_of[*cell, box.item()] = i
+            box = errors.square().sum(1).argmin()                   # the smallest RMSE: mean and root keep the order
+        image, row, col = cell
+        object_of[image, row, col, box.item()] = i
 
     # All other predictors are background.
     slots = sorted(object_of)

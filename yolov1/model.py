@@ -8,7 +8,7 @@ Source  The paper gives every layer (Figure 3). Statements marked [darknet] come
 
 The network divides the image into S x S cells. In each cell it predicts n boxes (the paper's B) and one set of C class
 probabilities p, which the boxes share. For each box it predicts x, y, r_w, r_h and a confidence c. For a cell in column
-c_x and row c_y they mean (section 2):
+c_x and row c_y they mean (section 2; r_w and r_h section 2.2):
 
     b_x = (x + c_x) / S     b_w = r_w^2     Pr(object) IOU(b, object) = c
     b_y = (y + c_y) / S     b_h = r_h^2     Pr(class | object)        = p, for the whole cell
@@ -17,8 +17,9 @@ b_x, b_y, b_w, b_h are fractions of the image. The score of a detection is Pr(cl
 (equation 1).
 
 The last layer is linear (section 2.2), so nothing is bounded. The targets of x and y are between 0 and 1, the outputs
-need not be. r_w and r_h are the square roots of section 2.2, which the network predicts itself [darknet]; a negative
-root means the same box as a positive one. A negative c times a negative p gives a positive score, as in Darknet.
+need not be. r_w and r_h are the square roots, which the network predicts itself, as the text of section 2.2 says and
+Darknet does (equation (3) instead takes the root of a predicted w); a negative root means the same box as a positive
+one. A negative c times a negative p gives a positive score, as in Darknet.
 
 The paper has no BatchNorm; BATCH_NORM adds it. Darknet's later cfg/yolov1.cfg is another network: it has BatchNorm,
 predicts 3 boxes in each cell, and replaces the layer of 4096 by a locally connected layer with 256 channels.

@@ -169,7 +169,7 @@ def main():
             images, targets = next(loader)                                   # (b, 3, H, W), (N, 6)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                prediction = model(images)
+                prediction = model(images)                                       # (b, S, S, C + 5n)
             loss = yolov1_loss(prediction, targets, BOXES)
             (loss["total"] / SUBDIVISIONS).backward()
             terms = {term: terms[term] + loss[term].detach() / SUBDIVISIONS for term in TERMS}

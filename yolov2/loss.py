@@ -50,8 +50,9 @@ Details that the paper leaves open, or in which the paper and Darknet differ:
 
 What changed from yolov1/loss.py: the shape of an anchor, not the better of two predictions, decides which predictor is
 responsible; width and height are learned as logarithms, not as square roots; the class uses a softmax instead of
-squares; a predictor whose box overlaps an object well is ignored; boxes are pulled to their anchors at the start; the
-weights of the terms; sigmoids of t_x, t_y and t_o.
+squares; a predictor whose box overlaps an object well is ignored; boxes are pulled to their anchors at the start; of
+two objects for one predictor the later one is learned, not the first; the weights of the terms; factors of 1/2 and
+2 - w h; sigmoids of t_x, t_y and t_o.
 
     python yolov2/loss.py      prints the terms of the example that tests/test_yolov2_loss.py works out by hand
 """
@@ -73,13 +74,14 @@ WARM_UP_IMAGES = 12800  # [darknet]
 @torch.no_grad()
 def assign(prediction, targets, anchors=ANCHORS):
     """
-    Assigns predictors to objects. Arguments as in yolov2_loss. A slot is the (image, anchor, row, column) of a
-    predictor. There are N objects in the batch and M in one image. Returns
+    Assigns predictors to objects. Arguments as in yolov2_loss: targets (N, 6) are image, label, centre x, centre y,
+    width, height. A slot is the (image, anchor, row, column) of a predictor. M is the number of objects in one image.
+    Returns
 
     slots       (R, 4)        the responsible predictors
     objects     (R,)          the object that each of them learns, as an index into targets
     ious        (R,)          the IOU of its predicted box with that object: its objectness target
-    background  (B, A, H, W)  True where the objectness target is 0
+    background  (B, A, H, W)  True for the predictors that are neither responsible nor ignored
     """
     B, A, H, W = prediction.shape[:4]
     grid = targets.new_tensor([W, H])

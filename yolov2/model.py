@@ -12,7 +12,8 @@ anchor (the paper: a prior) of p_w x p_h cells, it means (section 2, "Direct loc
     b_x = sigmoid(t_x) + c_x     b_w = p_w exp(t_w)     Pr(object) IOU(b, object) = sigmoid(t_o)
     b_y = sigmoid(t_y) + c_y     b_h = p_h exp(t_h)     Pr(class | object)        = softmax(logits)
 
-b_x, b_y, b_w, b_h are in cells. The score of a detection is Pr(object) IOU(b, object) Pr(class | object).
+b_x, b_y, b_w, b_h are in cells; decode divides them by the number of cells. The softmax is [darknet]: the paper does
+not say how the class probabilities are made. The score of a detection is Pr(object) IOU(b, object) Pr(class | object).
 
 Darknet changed YOLOv2 in March 2017, three months after the paper. This file has the changed network, which the
 published weights need; yolov2/README.md tells the two apart. In the paper the passthrough turns 26 x 26 x 512 into
@@ -24,7 +25,8 @@ The network has 50,962,889 parameters for COCO's 80 classes and 50,655,389 for V
 billion operations at 416 x 416; a multiplication and an addition are two.
 
 What changed from yolov1/model.py: a smaller backbone, with BatchNorm; convolutions instead of two fully connected
-layers, so the input may have any size; 5 anchors in each cell, each with its own classes; the passthrough.
+layers, so the sides of the input may be any multiple of 32; 5 anchors in each cell, each with its own classes; the
+passthrough.
 """
 import torch
 import torch.nn as nn
@@ -100,8 +102,8 @@ class Reorg(nn.Module):
     The paper means that each 2 x 2 square becomes one cell with four times the channels ("stacking adjacent features
     into different channels"). That is F.pixel_unshuffle(x, 2). Darknet's reorg (src/blas.c) permutes values across the
     map (a known bug); kept, because the published weights were trained with it. It takes the numbers of the map as if
-    their shape were (C/4, 2H, 2W), does to these what the paper means, which gives (C, H, W), and takes the result as
-    if its shape were (4 C, H/2, W/2). tests/test_yolov2_model.py shows it on a map of 4 x 4.
+    their shape were (C/4, 2H, 2W), makes each 2 x 2 square of these one cell, which gives (C, H, W), and takes the
+    result as if its shape were (4 C, H/2, W/2). tests/test_yolov2_model.py shows it on a map of 4 x 4.
     """
 
     def forward(self, x):
@@ -146,7 +148,7 @@ def decode(head, anchors=ANCHORS):
     """
     Turns the numbers of the head into boxes and scores.
 
-    head     as YOLOv2 returns it
+    head     (B, A, H, W, 5 + C) as YOLOv2 returns it; H and W count cells here
     returns  boxes (B, L, 4)   left, top, right, bottom as fractions of the network's input
              scores (B, L, C)  Pr(object) IOU(b, object) Pr(class | object)
              The L boxes (845 at 416 x 416) are in the order of anchor, row, column.

@@ -5,7 +5,7 @@ Paper   "YOLO9000: Better, Faster, Stronger", section 2, "Multi-Scale Training",
 Source  The values are Darknet's: cfg/yolov2-voc.cfg, cfg/yolov2.cfg, examples/detector.c, src/network.c
         (get_current_rate) and src/convolutional_layer.c of pjreddie/darknet at f6afaab. Burn-in and steps are those of
         March 2017. The paper trains for 160 epochs with a learning rate of 1e-3, divided by 10 after 60 and 90 epochs.
-        On VOC an epoch has 16,551 / 64 = 258.6 steps.
+        On VOC an epoch has 16,551 / 64 = 258.6 steps, with Darknet's batches of 64; the paper does not give its own.
 
     python yolov2/train.py                               on one GPU, or on the CPU if there is none
     torchrun --nproc-per-node=4 yolov2/train.py          on four GPUs of one machine, with one process for each
@@ -101,7 +101,7 @@ def learning_rate(step):
 
 
 def image_size(step):
-    """The input size of a step: a random one for every 10 steps, the largest for the last 200 or so [darknet]."""
+    """The input size of a step: random, drawn every 10 steps [paper]; the largest for the last 200 or so [darknet]."""
     block = (step - 1) // 10
     if block * 10 + 200 > MAX_STEPS:
         return max(TRAIN_SIZES)
@@ -173,7 +173,7 @@ def main():
             images, targets = next(loader)                                   # (b, 3, H, W), (N, 6)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                prediction = model(images)
+                prediction = model(images)                                       # (b, A, H/32, W/32, 5 + C)
             loss = yolov2_loss(prediction, targets, anchors, seen=step * BATCH_SIZE)
             (loss["total"] / SUBDIVISIONS).backward()
             terms = {term: terms[term] + loss[term].detach() / SUBDIVISIONS for term in TERMS}

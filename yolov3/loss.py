@@ -68,13 +68,14 @@ if PRESET == "darknet_coco":
 @torch.no_grad()
 def assign(predictions, targets, anchors=ANCHORS, strides=STRIDES):
     """
-    Assigns predictors to objects. Arguments as in yolov3_loss. A slot is the (image, anchor, row, column) of a
-    predictor. There are N objects in the batch and M in one image. Returns for each scale
+    Assigns predictors to objects. Arguments as in yolov3_loss: targets (N, 6) are image, label, centre x, centre y,
+    width, height. A slot is the (image, anchor, row, column) of a predictor. M is the number of objects in one image.
+    Returns for each scale
 
     slots       (R, 4)        the responsible predictors
     objects     (R,)          the object whose box each of them learns, as an index into targets
     classes     (R, C)        the classes that it learns: 1 for each, 0 elsewhere
-    background  (B, A, H, W)  True where the objectness target is 0
+    background  (B, A, H, W)  True for the predictors that are neither responsible nor ignored
     """
     B, C = predictions[0].shape[0], predictions[0].shape[4] - 5
     shapes = [prediction.shape[2:4] for prediction in predictions]                       # H, W of each scale

@@ -98,7 +98,7 @@ def learning_rate(step):
 
 
 def image_size(step):
-    """The input size of a step: a random one for every 10 steps, the largest for the last 200 or so [darknet]."""
+    """The input size of a step: random, drawn every 10 steps; the largest for the last 200 or so [darknet]."""
     block = (step - 1) // 10
     if block * 10 + 200 > MAX_STEPS:
         return max(TRAIN_SIZES)
@@ -168,7 +168,7 @@ def main():
             images, targets = next(loader)                                   # (b, 3, H, W), (N, 6)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                predictions = model(images)
+                predictions = model(images)                                  # 3 times (b, A, h, w, 5 + C)
             loss = yolov3_loss(predictions, targets, anchors)
             (loss["total"] / SUBDIVISIONS).backward()
             terms = {term: terms[term] + loss[term].detach() / SUBDIVISIONS for term in TERMS}
