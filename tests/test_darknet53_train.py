@@ -58,6 +58,7 @@ def test_fine_tuning_leaves_angle_aspect_and_colours(monkeypatch, tmp_path):
     assert pictures() == {image.tobytes(), image[:, ::-1].tobytes()}
 
 
+@pytest.mark.slow
 def test_backbone_fits_into_a_detector(monkeypatch, tmp_path):
     # One step. backbone.pt holds what YOLOv3's backbone has and nothing else, and gives the same features there as
     # best.pt here.

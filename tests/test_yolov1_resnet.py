@@ -234,6 +234,7 @@ def test_what_a_training_leaves(whole):
 
 # ---- yolov1's own scripts open its checkpoint
 
+@pytest.mark.slow
 def test_evaluate_and_detect_open_it_by_its_name(whole, tmp_path, monkeypatch, capsys):
     path = whole / "yolov1_resnet" / "last.pt"
     network, state = load_detector(path)

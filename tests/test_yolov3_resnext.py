@@ -520,6 +520,7 @@ def checkpoint(tmp_path_factory):
     return network, path
 
 
+@pytest.mark.slow
 def test_evaluate_and_detect_open_it_by_its_name(checkpoint, tmp_path, monkeypatch, capsys):
     # The highest score in detections.txt is the network's own highest score for this image.
     network, path = checkpoint

@@ -285,6 +285,7 @@ def test_a_backbone_from_either_kind_of_file(tmp_path):
         assert second.detect32[1].weight.equal(random.detect32[1].weight)
 
 
+@pytest.mark.slow
 def test_a_training_from_the_authors_weights(tiny, tmp_path, monkeypatch, capsys):
     # One step with a learning rate of 0, which changes no weight. The backbone's file is read first, so START wins.
     save_darknet_weights(YOLOv3Tiny().backbone, tmp_path / "tiny.conv.15")

@@ -147,10 +147,9 @@ def main():
     fixed = {"network": NETWORK, "classes": CLASSES, "boxes": BOXES, "size": SIZE, "batch_norm": BATCH_NORM,
              "optimizer": OPTIMIZER, "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov1/train.py")
-    # Both have the same weights: `model` is trained, `network` is evaluated and saved
-    model = share_gradients(network, device, ranks)
+    model = share_gradients(network, device, ranks)      # of the same weights: for training; network is for the rest
 
-    # Each batch is one of the SUBDIVISIONS parts of a step; of each, this process gets its share
+    # A step has SUBDIVISIONS batches, of which this process gets its share
     steps = range(done + 1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
     keys = (batch for _, batch in batches)                                   # lists of (index, seed)

@@ -146,13 +146,11 @@ def main():
     fixed = {"network": NETWORK, "classes": CLASSES, "anchors": anchors, "optimizer": OPTIMIZER,
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov3/train.py")
-    # Both have the same weights: `model` is trained, `network` is evaluated and saved
-    model = share_gradients(network, device, ranks)
+    model = share_gradients(network, device, ranks)      # of the same weights: for training; network is for the rest
 
-    # Each batch is one of the SUBDIVISIONS parts of a step; of each, this process gets its share
+    # A step has SUBDIVISIONS batches, of which this process gets its share; all images of a step have the same size
     steps = range(done + 1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
-    # What the data set is asked for: in each step all images have the same size
     keys = ([(index, image_size(step), seed) for index, seed in batch] for step, batch in batches)
     loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
     if rank == 0:
