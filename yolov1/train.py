@@ -147,7 +147,7 @@ def main():
     fixed = {"network": NETWORK, "classes": CLASSES, "boxes": BOXES, "size": SIZE, "batch_norm": BATCH_NORM,
              "optimizer": OPTIMIZER, "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov1/train.py")
-    model = share_gradients(network, device, ranks)      # of the same weights: for training; network is for the rest
+    model = share_gradients(network, device, ranks)          # model is trained; network shares its weights and is saved
 
     # A step has SUBDIVISIONS batches, of which this process gets its share
     steps = range(done + 1, MAX_STEPS + 1)

@@ -151,7 +151,7 @@ def main():
     fixed = {"network": NETWORK, "classes": CLASSES, "anchors": anchors, "optimizer": OPTIMIZER,
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov2/train.py")
-    model = share_gradients(network, device, ranks)      # of the same weights: for training; network is for the rest
+    model = share_gradients(network, device, ranks)          # model is trained; network shares its weights and is saved
 
     # A step has SUBDIVISIONS batches, of which this process gets its share; all images of a step have the same size
     steps = range(done + 1, MAX_STEPS + 1)
