@@ -169,7 +169,9 @@ def collate(items):
 def main():
     dataset = DetectionDataset(read_annotations(TRAIN, CLASSES), 448, augment=True)
     pictures = [draw_targets(*dataset[n % len(dataset), n], CLASSES) for n in range(16)]
-    write_sheet(RUNS / "yolov1" / "augmented.png", pictures, columns=4)
+    sheet = RUNS / "yolov1" / "augmented.png"
+    write_sheet(sheet, pictures, columns=4)
+    print(sheet)
 
 
 if __name__ == "__main__":

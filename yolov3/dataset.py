@@ -201,7 +201,9 @@ def collate(items):
 def main():
     dataset = DetectionDataset(read_annotations(TRAIN, CLASSES), 416, augment=True)
     pictures = [draw_targets(*dataset[n % len(dataset), 416, n], CLASSES) for n in range(16)]
-    write_sheet(RUNS / "yolov3" / "augmented.png", pictures, columns=4)
+    sheet = RUNS / "yolov3" / "augmented.png"
+    write_sheet(sheet, pictures, columns=4)
+    print(sheet)
 
 
 if __name__ == "__main__":
