@@ -4,8 +4,8 @@ the twenty classes of data_samples/draw_voc.py. It is large enough to learn to d
 
     python data_samples/draw_mini.py     writes data_samples/mini/VOC2007 (31 MB) in about half a minute on 2 CPU cores
 
-To train on it, set TRAIN = [(SAMPLES / "mini" / "VOC2007", "train")] in a dataset.py, and TEST likewise. It is drawn
-and not shipped because it is larger than the rest of the repository. The training and the test images are drawn from
+The preset "mini" of yolov1/, yolov2/ and yolov3/dataset.py trains on it, and then it is drawn at its first use. It is
+not shipped because it is larger than the rest of the repository. The training and the test images are drawn from
 different seeds, so no scene is in both.
 """
 import os
@@ -27,7 +27,7 @@ def draw_mini(folder=FOLDER, splits=SPLITS):
     """Draws the images with one process per core, unless the folder exists."""
     if folder.exists():
         return
-    unfinished = folder.with_name(folder.name + ".unfinished")
+    unfinished = folder.with_name(f"{folder.name}.unfinished.{os.getpid()}")     # each of several trainings has its own
     shutil.rmtree(unfinished, ignore_errors=True)
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (unfinished / part).mkdir(parents=True)
@@ -39,7 +39,10 @@ def draw_mini(folder=FOLDER, splits=SPLITS):
             drawn = pool.imap_unordered(draw_one, numbers, chunksize=8)
             for _ in tqdm(drawn, total=len(numbers), desc=f"drawing the miniature VOC, {split}", unit="image"):
                 pass
-    unfinished.rename(folder)                               # only now, so that an interrupted drawing begins again
+    try:
+        unfinished.rename(folder)                           # only now, so that an interrupted drawing begins again
+    except OSError:                                         # another process has finished first
+        shutil.rmtree(unfinished)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from shared.errors import InputError, run
+from shared.files import read_lines, reason
 from shared.images import EXTENSIONS
 
 WORDNET_ID = re.compile(r"n\d{8}")
@@ -77,13 +78,14 @@ def read_split(folder, classes):
 def read_names(path, classes):
     """
     The first readable name of each class, from a file of lines such as "n02690373 airliner, plane". A class without a
-    line keeps its id as its name, and so do all classes if there is no such file.
+    line keeps its id as its name, and so do all classes if there is no such file. Raises InputError if the file cannot
+    be read.
     """
     path = Path(path)
     if not path.is_file():
         return list(classes)
     names = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_lines(path):
         words = line.split(maxsplit=1)
         if len(words) == 2:
             wordnet_id, all_names = words
@@ -93,32 +95,43 @@ def read_names(path, classes):
 
 def sort_validation(folder, labels):
     """
-    Moves folder/IMAGE.JPEG to folder/WORDNET_ID/IMAGE.JPEG.
+    Moves folder/IMAGE.JPEG to folder/WORDNET_ID/IMAGE.JPEG. Never replaces a file.
 
     labels   a file whose lines begin with the name of an image, with or without its extension, and its WordNet id,
              separated by a comma or a space (LOC_val_solution.csv: ILSVRC2012_val_00000001,n01751748 ...)
     returns  the number of images moved; 0 if they were sorted already
-    raises   InputError, before anything is moved, for a missing file and for an image without a label
+    raises   InputError, before anything is moved, for a missing file, for an image without a label or with two, and for
+             a place that is taken; also if a file cannot be moved, after those before it have been
     """
-    folder, labels = Path(folder), Path(labels)
+    folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such file or folder")
-    if not labels.is_file():
-        raise InputError(f"{labels}: no such file or folder")
-    id_of = {}                                       # image name without extension -> WordNet id
-    for line in labels.read_text(encoding="utf-8").splitlines():
+    ids = {}                                         # image name without extension -> its WordNet ids
+    for line in read_lines(labels):
         fields = line.replace(",", " ").split()
         if len(fields) > 1 and WORDNET_ID.fullmatch(fields[1]):
-            id_of[Path(fields[0]).stem] = fields[1]
-    images = [folder / name for name in images_in(folder)]
-    for image in images:
-        if image.stem not in id_of:
-            raise InputError(f"{labels}: no line for {image.name}")
-    for image in tqdm(images, desc=f"sorting {folder}", disable=len(images) < 1000):
-        class_folder = folder / id_of[image.stem]
-        class_folder.mkdir(exist_ok=True)
-        image.rename(class_folder / image.name)
-    return len(images)
+            ids.setdefault(Path(fields[0]).stem, set()).add(fields[1])
+
+    moves = []                                       # (from, to)
+    for name in images_in(folder):
+        image_ids = ids.get(Path(name).stem, [])
+        if not image_ids:
+            raise InputError(f"{labels}: no line for {name}")
+        if len(image_ids) > 1:
+            raise InputError(f"{labels}: different classes for {name}: {', '.join(sorted(image_ids))}")
+        class_folder = folder / min(image_ids)
+        if os.path.lexists(class_folder) and not class_folder.is_dir():
+            raise InputError(f"{class_folder}: is a file in the place of the class's folder; nothing was moved")
+        if os.path.lexists(class_folder / name):
+            raise InputError(f"{class_folder / name}: is already there, and {folder / name}, too; nothing was moved")
+        moves.append((folder / name, class_folder / name))
+    for image, new in tqdm(moves, desc=f"sorting {folder}", disable=len(moves) < 1000):
+        try:
+            new.parent.mkdir(exist_ok=True)
+            image.rename(new)
+        except OSError as error:
+            raise InputError(f"{image}: cannot be moved to {new} ({reason(error)}); the same command goes on") from None
+    return len(moves)
 
 
 def main():

@@ -80,13 +80,82 @@ def test_one_list_may_hold_both_layouts(tmp_path, content):
     ({"bbox": [10, 20, -3, 5]}, "annotation 1: its bbox 10 20 -3 5 has a negative width or height"),
     ({"bbox": [100, 20, 30, 5]}, "annotation 1: its bbox 100 20 30 5 lies outside the 100 x 80 image"),
     ({"bbox": [10, 20, float("nan"), 5]}, "annotation 1: its bbox 10 20 nan 5 is not four finite numbers"),
-    ({"bbox": [10, 20, 5]}, "an annotation without image_id, category_id or four numbers as bbox"),
-    ({"bbox": [10, 20, 5, "x"]}, "an annotation without image_id, category_id or four numbers as bbox"),
+    ({"bbox": [10, 20, 5]}, "annotation 1: its bbox 10 20 5 is not four finite numbers"),
+    ({"bbox": [10, 20, 5, "6"]}, "annotation 1: its bbox 10 20 5 '6' is not four finite numbers"),
+    ({"bbox": "1234"}, "annotation 1: its bbox '1234' is not four finite numbers"),
+    ({"bbox": [10, 20, [], None]}, "annotation 1: its bbox 10 20 (list) None is not four finite numbers"),
+    ({"bbox": [10, 20, 5, 10 ** 400]}, "annotation 1: its bbox 10 20 5 1000"),
+    ({"bbox": None}, "annotation 1: its bbox None is not four finite numbers"),
+    ({"area": "150"}, "annotation 1: its area '150' is not a number of pixels"),
+    ({"area": None}, "annotation 1: its area None is not a number of pixels"),
+    ({"area": {}}, "annotation 1: its area (dict) is not a number of pixels"),
+    ({"area": -1}, "annotation 1: its area -1 is not a number of pixels"),
+    ({"area": float("nan")}, "annotation 1: its area nan is not a number of pixels"),
+    ({"iscrowd": "no"}, "annotation 1: its iscrowd 'no' is not 0 or 1"),
+    ({"iscrowd": None}, "annotation 1: its iscrowd None is not 0 or 1"),
+    ({"image_id": [1]}, "annotation 1: has no image_id or no category_id"),
+    ({"category_id": [3]}, "annotation 1: has no image_id or no category_id"),
+    ({"image_id": "2\n5"}, r"annotation 1: belongs to image '2\n5', which is not in the file"),
+    ({"id": 0, "area": -1}, "annotation 0: its area -1 is not a number of pixels"),
+    ({"id": "a\nb", "area": -1}, r"annotation a\nb: its area -1 is not a number of pixels"),
+    ({"id": [1], "area": -1}, "annotation number 1 of the list: its area -1 is not a number of pixels"),
 ])
 def test_wrong_annotations_are_named(tmp_path, content, change, message):
     content["annotations"][0].update(change)
-    with pytest.raises(InputError, match=f"instances.json: {message}"):
+    with pytest.raises(InputError) as error:
         write(tmp_path, content)
+    assert f"instances.json: {message}" in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"width": "100"}, "image 25: has width '100' and height 80, but .*25.jpg has 100 x 80 pixels"),
+    ({"height": None}, "image 25: has width 100 and height None, but"),
+    ({"width": float("nan")}, "image 25: has width nan and height 80, but"),
+    ({"height": [80]}, r"image 25: has width 100 and height \(list\), but"),
+    ({"width": 80, "height": 100}, "image 25: has width 80 and height 100, but"),
+    ({"file_name": None}, "image 25: has no id or no file_name"),
+    ({"file_name": "x" * 300}, "image 25: .*: file name too long"),
+    ({"file_name": "a\0b"}, r"image 25: .*a\\x00b: no such file"),
+    ({"file_name": ""}, "image 25: .*: is a folder, not a file"),
+])
+def test_wrong_images_are_named_and_their_annotations_passed_over(tmp_path, content, change, message):
+    content["images"][0].update(change)
+    with pytest.raises(InputError, match=f"instances.json: {message}") as error:
+        write(tmp_path, content)
+    assert "\n" not in str(error.value)
+    problems = []
+    found = read_split(tmp_path, tmp_path / "instances.json", CLASSES, problems)
+    assert problems == [str(error.value)] and [a.number for a in found] == [9, 30]
+
+
+def test_every_problem_is_told_and_the_other_images_are_read(tmp_path, content):
+    # Image 25 has two wrong annotations. One more belongs to no image, and one is no object at all. Image 9 is damaged.
+    content["annotations"] += [{"id": 5, "image_id": 25, "category_id": 12, "bbox": [1, 1, 2, 2]},
+                               {"id": 6, "image_id": 25, "category_id": 17, "bbox": [1, 1, -2, 2]},
+                               {"id": 7, "image_id": 31, "category_id": 17, "bbox": [1, 1, 2, 2]}, None]
+    jpeg = tmp_path / "000000000009.jpg"
+    jpeg.write_bytes(jpeg.read_bytes()[:-2])
+    with pytest.raises(InputError) as error:
+        write(tmp_path, content)
+    problems = []
+    (found,) = read_split(tmp_path, tmp_path / "instances.json", CLASSES, problems)
+    assert found.number == 30 and len(found.boxes) == 1
+    assert problems == str(error.value).split("\n")
+    assert [line.split("instances.json: ")[1] for line in problems] == [
+        f"image 9: {jpeg}: cannot be read as an image (not an image file, or a damaged one)",
+        f"annotation 5: class '12' is not one of CLASSES ({', '.join(CLASSES)[:200]} ...)",
+        "annotation 6: its bbox 1 1 -2 2 has a negative width or height",
+        "annotation 7: belongs to image 31, which is not in the file",
+        "annotation number 8 of the list: has no image_id or no category_id"]
+
+
+def test_boxes_that_are_too_thin_are_skipped(tmp_path, content):
+    # A converter leaves 1e-12 where it means 0. In float32 the box would have no width at all. COCO's own coordinates
+    # have two decimals: .01 pixels stay. At the border, 100 - 99.999 = .001 pixels of the last box are in the image.
+    wide = [[10, 5, 1e-12, 20], [10, 5, 20, 0.004], [10.33, 5, 0.01, 20], [99.999, 5, 10, 20]]
+    content["annotations"] = [{"id": n, "image_id": 25, "category_id": 17, "bbox": bbox} for n, bbox in enumerate(wide)]
+    assert write(tmp_path, content)[0].boxes == pytest.approx(np.array([[10.33, 5, 10.34, 25]]))
 
 
 def test_wrong_files_are_named(tmp_path, content):
@@ -96,15 +165,23 @@ def test_wrong_files_are_named(tmp_path, content):
         write(tmp_path, [{"image_id": 1, "score": 0.5}])                     # this is a file of detections
     with pytest.raises(InputError, match="'categories' is missing"):
         write(tmp_path, {"images": [], "annotations": []})
-    with pytest.raises(InputError, match="names 000000000031.jpg, but there is no .*000000000031.jpg"):
+    with pytest.raises(InputError, match="instances.json: image 1: .*000000000031.jpg: no such file"):
         write(tmp_path, {**content, "images": [{"id": 1, "file_name": "000000000031.jpg", "width": 1, "height": 1}]})
     with pytest.raises(InputError, match="two images have the same id"):
         write(tmp_path, {**content, "images": content["images"] * 2})
     with pytest.raises(InputError, match="has no category 'toothbrush', which is one of CLASSES"):
         write(tmp_path, {**content, "categories": content["categories"][:-1]})
-    (tmp_path / "instances.json").write_text('{"images": [')
-    with pytest.raises(InputError, match="instances.json: not well-formed JSON"):
-        read_split(tmp_path, tmp_path / "instances.json", CLASSES)
+    for categories in ([{"id": [], "name": "cat"}], [{"id": 1, "name": ["cat"]}], [None]):
+        with pytest.raises(InputError, match="instances.json: category number 1 of the list has no id or no name"):
+            write(tmp_path, {**content, "categories": categories})
+    for key in ("images", "annotations"):
+        with pytest.raises(InputError, match=rf"not a file of COCO instances \('{key}' is missing, or is not a list"):
+            write(tmp_path, {**content, key: None})
+    for text in ('{"images": [', "[" * 200_000, "\x00", '{"images": ' + "9" * 5000):
+        (tmp_path / "instances.json").write_text(text)
+        with pytest.raises(InputError, match="instances.json: not well-formed JSON") as error:
+            read_split(tmp_path, tmp_path / "instances.json", CLASSES)
+        assert "\n" not in str(error.value)
 
 
 def test_the_crowd_in_the_average_precision(tmp_path, content):

@@ -4,6 +4,7 @@ the flat validation folder is sorted into classes.
 """
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -115,6 +116,77 @@ def test_nothing_is_moved_if_an_image_has_no_label(tmp_path):
         sort_validation(flat, tmp_path / "missing.csv")
 
 
+def test_sorting_never_replaces_an_image(tmp_path):
+    # The second of three images has a namesake in its class, with another content. No image is moved.
+    flat = make(tmp_path / "val", *(f"ILSVRC2012_val_{n:08}.JPEG" for n in (1, 2, 3)), SORTED[1])
+    (flat / SORTED[1]).write_bytes(b"another")
+    (tmp_path / "labels.csv").write_text(KAGGLE)
+    before = {path: path.read_bytes() for path in flat.rglob("*.JPEG")}
+    with pytest.raises(InputError, match="val/n02123045/ILSVRC2012_val_00000002.JPEG: is already there, and .*; noth"):
+        sort_validation(flat, tmp_path / "labels.csv")
+    assert {path: path.read_bytes() for path in flat.rglob("*.JPEG")} == before and len(before) == 4
+    (flat / SORTED[1]).unlink()
+    (flat / SORTED[1]).symlink_to("gone.JPEG")                               # a link to a file that does not exist
+    with pytest.raises(InputError, match="is already there"):
+        sort_validation(flat, tmp_path / "labels.csv")
+    (flat / SORTED[1]).unlink()
+    assert sort_validation(flat, tmp_path / "labels.csv") == 3 and relative_paths(flat) == SORTED
+
+
+def test_a_file_in_the_place_of_a_class_stops_the_sorting(tmp_path):
+    flat = make(tmp_path / "val", *(f"ILSVRC2012_val_{n:08}.JPEG" for n in (1, 2, 3)), "n02123045")
+    (tmp_path / "labels.csv").write_text(KAGGLE)
+    with pytest.raises(InputError, match="val/n02123045: is a file in the place of the class's folder; nothing was"):
+        sort_validation(flat, tmp_path / "labels.csv")
+    assert relative_paths(flat) == [f"ILSVRC2012_val_{n:08}.JPEG" for n in (1, 2, 3)]
+
+
+def test_sorting_goes_on_after_an_error_of_the_disk(tmp_path, monkeypatch):
+    # The second image cannot be moved. The first one has been; the same command moves the other two.
+    flat = make(tmp_path / "val", *(f"ILSVRC2012_val_{n:08}.JPEG" for n in (1, 2, 3)))
+    (tmp_path / "labels.csv").write_text(KAGGLE)
+    rename = Path.rename
+
+    def full(path, new):
+        if path.stem.endswith("2"):
+            raise OSError(28, "No space left on device")
+        return rename(path, new)
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(InputError, match=r"00000002.JPEG: cannot be moved to .* \(no space left on device\); the"):
+        sort_validation(flat, tmp_path / "labels.csv")
+    assert relative_paths(flat) == ["ILSVRC2012_val_00000002.JPEG", "ILSVRC2012_val_00000003.JPEG", SORTED[0]]
+    monkeypatch.setattr(Path, "rename", rename)
+    assert sort_validation(flat, tmp_path / "labels.csv") == 2 and relative_paths(flat) == SORTED
+
+
+def test_two_classes_for_an_image_are_refused(tmp_path):
+    flat = make(tmp_path / "val", "ILSVRC2012_val_00000001.JPEG")
+    (tmp_path / "labels.csv").write_text(KAGGLE + "ILSVRC2012_val_00000001,n01440764 0 0 9 9\n")
+    assert sort_validation(make(tmp_path / "twice", "ILSVRC2012_val_00000001.JPEG"), tmp_path / "labels.csv") == 1
+    (tmp_path / "labels.csv").write_text(KAGGLE + "ILSVRC2012_val_00000001,n02123045 0 0 9 9\n")
+    with pytest.raises(InputError, match="different classes for ILSVRC2012_val_00000001.JPEG: n01440764, n02123045"):
+        sort_validation(flat, tmp_path / "labels.csv")
+    assert relative_paths(flat) == ["ILSVRC2012_val_00000001.JPEG"]
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_text_in_another_encoding_is_one_line(tmp_path, encoding):
+    # 0xfc, the u umlaut of Latin-1, is never a byte of UTF-8. Text in UTF-16 begins with 0xff, which is not either.
+    flat = make(tmp_path / "val", "ILSVRC2012_val_00000001.JPEG")
+    (tmp_path / "text").write_bytes("n01440764 M\u00fcller\n".encode(encoding))
+    for function, *arguments in [(read_names, tmp_path / "text", ["n01440764"]),
+                                 (sort_validation, flat, tmp_path / "text")]:
+        with pytest.raises(InputError, match="text: not UTF-8 text") as error:
+            function(*arguments)
+        assert "\n" not in str(error.value)
+
+
+def test_a_byte_order_mark_is_no_letter(tmp_path):
+    flat = make(tmp_path / "val", "ILSVRC2012_val_00000001.JPEG")
+    (tmp_path / "labels").write_bytes(b"\xef\xbb\xbfILSVRC2012_val_00000001.JPEG n01440764\n")
+    assert sort_validation(flat, tmp_path / "labels") == 1 and relative_paths(flat) == SORTED[:1]
+
+
 def test_the_command_sorts_and_reports_errors_in_one_line(tmp_path):
     flat = make(tmp_path / "val", *(f"ILSVRC2012_val_{n:08}.JPEG" for n in (1, 2, 3)))
     (tmp_path / "labels.csv").write_text(KAGGLE)
@@ -122,4 +194,4 @@ def test_the_command_sorts_and_reports_errors_in_one_line(tmp_path):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0 and "3 images sorted" in result.stdout and relative_paths(flat) == SORTED
     result = subprocess.run(command[:-1] + ["nowhere.csv"], cwd=ROOT, capture_output=True, text=True)
-    assert result.returncode != 0 and result.stderr == "nowhere.csv: no such file or folder\n"
+    assert result.returncode != 0 and result.stderr == "nowhere.csv: no such file\n"

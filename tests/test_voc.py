@@ -2,6 +2,8 @@
 Reads annotations in VOC's layout that are worked out by hand. Every kind of faulty file raises an error of one line
 that names the file.
 """
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -90,13 +92,65 @@ def test_the_size_is_that_of_the_image_after_its_exif_rotation(tmp_path):
     (annotation(("dog", 1, 1, 10, 20, "<difficult>yes</difficult>")), "with a difficult that is not 0 or 1"),
     ("<annotation><object><name>dog</name></object></annotation>", "a.xml: a dog without four numbers"),
     ("<annotation><object>", "a.xml: not well-formed XML"),
+    ('<?xml version="1.0" encoding="foo"?><annotation/>', "a.xml: not well-formed XML (unknown encoding: foo"),
+    ('<?xml version="1.0" encoding="rot13"?><annotation/>', "a.xml: not well-formed XML"),
     (None, "a.xml: no such file"),
+    (annotation(("do\ng\x85" + "x" * 300, 1, 1, 10, 20, "")), r"a.xml: class 'do\ng\x85xxx"),
+    # The image is 100 pixels wide, so this box has 100 - 99.996 = .004 pixels.
+    (annotation(("dog", 100.996, 1, 101, 20, "")), "a dog whose box 100.996 1 101 20 has less than 0.005 pixels"),
+    # An XML that is not VOC's is not an image without objects.
+    ('<annotation xmlns="http://voc"><object/></annotation>', "the outermost element is <{http://voc}annotation>"),
+    ("<svg></svg>", "a.xml: not VOC's XML, whose boxes are in <annotation><object><bndbox>; the outermost element is "
+                    "<svg>"),
+    (f"<annotation>{annotation(('dog', 1, 1, 10, 20, ''))}</annotation>", "a.xml: not VOC's XML"),
 ])
 def test_bad_annotations_name_the_file(tmp_path, xml, message):
     write(tmp_path, xml=xml)
     with pytest.raises(InputError) as error:
         read_split(tmp_path, "train", CLASSES)
-    assert message in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_every_problem_is_told_and_the_other_images_are_read(tmp_path):
+    write(tmp_path, "a", annotation(("bird", 1, 1, 10, 20, ""), ("dog", 1, 1, 10, 20, ""), ("dog", 9, 1, 1, 20, "")))
+    write(tmp_path, "b")
+    write(tmp_path, "c", None)
+    problems = ["found before"]
+    assert [found.image.name for found in read_split(tmp_path, "train", CLASSES, problems)] == ["b.jpg"]
+    xml = tmp_path / "Annotations"
+    assert problems == ["found before", f"{xml / 'a.xml'}: class 'bird' is not one of CLASSES (cat, dog)",
+                        f"{xml / 'a.xml'}: a dog whose box 9 1 1 20 does not have xmin <= xmax and ymin <= ymax",
+                        f"{xml / 'c.xml'}: no such file"]
+    with pytest.raises(InputError) as error:
+        read_split(tmp_path, "train", CLASSES)
+    assert str(error.value).split("\n") == problems[1:]
+
+
+def test_the_thinnest_box(tmp_path):
+    write(tmp_path, xml=annotation(("dog", 100.99, 1, 101, 20, "")))         # 100 - 99.99 = .01 pixels
+    assert read_split(tmp_path, "train", CLASSES)[0].boxes == pytest.approx(np.array([[99.99, 0, 100, 20]]))
+
+
+def test_what_is_no_file_is_said(tmp_path):
+    write(tmp_path)
+    write(tmp_path, "b")
+    main = tmp_path / "ImageSets" / "Main"
+    for name, message in [("c" * 300, "names c{200} ..., but .*: file name too long"),
+                          ("c\0d", r"names c\\x00d, but .*/c\\x00d.jpg: no such file"),
+                          ("../JPEGImages", "names ../JPEGImages, but .*: no such file")]:
+        (main / "odd.txt").write_text(name)
+        with pytest.raises(InputError, match=f"odd.txt: {message}") as error:
+            read_split(tmp_path, "odd", CLASSES)
+        assert "\n" not in str(error.value)
+    (tmp_path / "Annotations" / "a.xml").unlink()
+    os.mkfifo(tmp_path / "Annotations" / "a.xml")            # opening it would wait for somebody who writes
+    (tmp_path / "Annotations" / "b.xml").unlink()
+    (tmp_path / "Annotations" / "b.xml").mkdir()
+    with pytest.raises(InputError) as error:
+        read_split(tmp_path, "train", CLASSES)
+    first, second = str(error.value).split("\n")
+    assert first.endswith("a.xml: is a pipe or a device, not a file")
+    assert second.endswith("b.xml: is a folder, not a file")
 
 
 def test_bad_splits_and_images_name_the_file(tmp_path):
@@ -107,7 +161,8 @@ def test_bad_splits_and_images_name_the_file(tmp_path):
     (tmp_path / "JPEGImages" / "noise.jpg").write_bytes(b"not a picture")
     (main / "noise.txt").write_text("noise\n")
     for split, message in [("val", "val.txt: no such file"), ("empty", "empty.txt: names no images"),
-                           ("more", "more.txt: names zebra, but there is no"), ("noise", "noise.jpg: cannot be read")]:
+                           ("more", "more.txt: names zebra, but .*zebra.jpg: no such file"),
+                           ("noise", "noise.jpg: cannot be read")]:
         with pytest.raises(InputError, match=message) as error:
             read_split(tmp_path, split, CLASSES)
         assert "\n" not in str(error.value)
@@ -115,7 +170,7 @@ def test_bad_splits_and_images_name_the_file(tmp_path):
 
 def test_bad_classes_and_encodings(tmp_path):
     write(tmp_path)
-    for classes in ("dog", ["dog", "cat", "dog"]):
+    for classes in ("dog", ["dog", "cat", "dog"], [], None, [1, 2], [["cat"]], {"cat": 1}):
         with pytest.raises(InputError, match="CLASSES has to be a list of different names"):
             read_split(tmp_path, "train", classes)
     split = tmp_path / "ImageSets" / "Main" / "train.txt"
