@@ -4,6 +4,8 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from shared.batches import ignore_ctrl_c
+
 
 def count_correct(logits, labels):
     """logits (B, C), labels (B,) -> for how many images the class has the highest logit, and one of the highest five"""
@@ -16,7 +18,7 @@ def count_correct(logits, labels):
 def top_accuracies(network, dataset, batch_size, workers, device):
     """The share of the images in the data set that count_correct counts: top-1 and top-5 accuracy"""
     network.eval()
-    loader = DataLoader(dataset, batch_size, num_workers=workers)
+    loader = DataLoader(dataset, batch_size, num_workers=workers, worker_init_fn=ignore_ctrl_c)
     correct = np.zeros(2)
     for images, labels in tqdm(loader, desc="evaluating", leave=False):
         logits = network(images.to(device, memory_format=torch.channels_last))               # (B, C)

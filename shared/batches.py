@@ -1,4 +1,5 @@
 """The order in which a training sees its images. It depends on the seed alone, so a training can be interrupted."""
+import signal
 from functools import lru_cache
 
 import numpy as np
@@ -35,4 +36,9 @@ def shuffled_batches(num_images, batch_size, steps, seed, subdivisions=1, rank=0
 def load_batches(dataset, keys, collate, workers, device):
     """An iterator over collate([dataset[key], ...]) for each list of keys, loaded by `workers` processes."""
     return iter(DataLoader(dataset, batch_sampler=keys, num_workers=workers, collate_fn=collate,
-                           pin_memory=device.type == "cuda"))
+                           pin_memory=device.type == "cuda", worker_init_fn=ignore_ctrl_c))
+
+
+def ignore_ctrl_c(_):
+    """Ctrl-C goes to the processes that load images, too. The process that started them ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,5 +1,5 @@
 """
-Pictures to look at: boxes on images, sheets of images, training curves, precision-recall curves.
+Pictures to look at: boxes on images, sheets of images, training curves, precision-recall curves, kinds of errors.
 
 The first half makes pictures for files. The second half draws on the axes of a figure, for the notebooks. There an
 image is (3, H, W) float 0..1, as the network takes it, and a box is left, top, right, bottom as fractions of the image.
@@ -13,8 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageDraw, ImageFont
 
+from shared.error_analysis import KINDS
 from shared.metrics import envelope
 from shared.paths import atomic_write
+
+ERROR_COLOURS = ["#009e73", "#56b4e9", "#e69f00", "#cc79a7", "#a6a6a6"]  # of KINDS; colour-blind people tell them apart
 
 
 def class_colour(label):
@@ -66,7 +69,9 @@ def write_picture(path, image):
 
 
 def write_sheet(path, images, columns, cell=320):
-    """Several images (h, w, 3) uint8, of any size, in rows of cells of cell x cell pixels, in one file."""
+    """Images (h, w, 3) uint8 of any size, in rows of cells of cell x cell pixels, in one file. No images, no file."""
+    if not images:
+        return
     columns = min(columns, len(images))
     sheet = Image.new("RGB", (columns * cell, math.ceil(len(images) / columns) * cell), "white")
     for i, image in enumerate(images):
@@ -124,6 +129,18 @@ def write_precision_recall(path, curves, ap, classes):
     figure.supylabel("precision")
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=90)
+
+
+def write_errors(path, rows):
+    """
+    A bar for each row, as in Figure 4 of the first paper.
+
+    rows  {name: (5,) the shares of shared/error_analysis.py's KINDS}; the first is at the top
+    """
+    figure = Figure(figsize=(8, 1.1 + 0.32 * len(rows)), layout="constrained")
+    plot_errors(figure.subplots(), rows)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=100)
 
 
 # ---- On the axes of a figure, for the notebooks
@@ -209,3 +226,20 @@ def plot_precision_recall(axes, recall, precision, title=""):
         axes.fill_between([0, *recall], [best[0], *best], step="pre", alpha=0.3)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.05), title=title)
     axes.grid(alpha=0.3)
+
+
+def plot_errors(axes, rows):
+    """
+    Plots a bar for each row, cut into its shares. Shares of at least 4 % have their number.
+
+    rows  {name: (5,) the shares of shared/error_analysis.py's KINDS}; the first is at the top
+    """
+    percent = 100 * np.array(list(rows.values()), float).reshape(-1, len(KINDS))             # (rows, 5)
+    left = percent.cumsum(1) - percent                                                       # (rows, 5)
+    for k, (kind, colour) in enumerate(zip(KINDS, ERROR_COLOURS)):
+        bars = axes.barh(range(len(rows)), percent[:, k], left=left[:, k], color=colour, edgecolor="white", label=kind)
+        texts = [f"{share:.1f}" if share >= 4 else "" for share in percent[:, k]]
+        axes.bar_label(bars, texts, label_type="center", fontsize=8)
+    axes.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6), xlabel="% of the N best detections of a class")
+    axes.set_yticks(range(len(rows)), rows)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(KINDS), frameon=False, fontsize=9)

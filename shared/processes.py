@@ -1,13 +1,19 @@
 """
 One process for each GPU. torchrun starts them and tells each its number; without torchrun there is one.
 
-Every function here also works, and does nothing in particular, when there is one process.
+Every function here also works, and does nothing in particular, when there is one process. The last two functions are
+for a training that is stopped with Ctrl-C.
 """
 import os
+import signal
+import sys
+import threading
 from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+STOP = {"signal": None, "told": False}       # the signal that asked the training to stop; whether it knows
 
 
 def start_processes():
@@ -53,3 +59,48 @@ def end_processes():
 def has_bfloat16(device):
     """Whether the device computes in bfloat16 itself: then the network runs in it, otherwise in float32."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def stoppable(steps, ranks=1):
+    """
+    Yields the steps of a training, until Ctrl-C or a SIGTERM asks it to stop. Then stopped() is True, so that the
+    training writes a checkpoint, and the step in which it has seen that is the last one. A second Ctrl-C ends the
+    training at once.
+
+    Several processes would not stop in the same step, so they end at once, and their last checkpoint remains.
+
+    steps   a range
+    raises  KeyboardInterrupt with a message and the signal's number, for run() in shared/errors.py
+    """
+    main_process = os.getpid()
+
+    def stop(number, frame):
+        if os.getpid() != main_process:                      # a process that loads images, a copy of this one
+            return
+        if STOP["signal"] or ranks > 1:
+            raise KeyboardInterrupt("Interrupted. The same command continues from the last checkpoint", number)
+        STOP["signal"] = number
+        print("\nStopping after this step. Press Ctrl-C again to stop at once.", file=sys.stderr)
+
+    STOP.update(signal=None, told=False)
+    before = {}
+    if threading.current_thread() is threading.main_thread():                # Python allows it nowhere else
+        # torchrun ends its processes with SIGTERM. A shell may have started this one so that it ignores Ctrl-C.
+        for number in [signal.SIGINT] if ranks > 1 else [signal.SIGINT, signal.SIGTERM]:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
+    try:
+        for step in steps:
+            yield step
+            if STOP["told"] and step < steps[-1]:
+                raise KeyboardInterrupt(f"Stopped after step {step}. The same command continues with step {step + 1}",
+                                        STOP["signal"])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def stopped():
+    """Whether the training has been asked to stop after the step that is running."""
+    STOP["told"] = STOP["signal"] is not None
+    return STOP["told"]

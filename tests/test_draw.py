@@ -179,3 +179,8 @@ def test_the_arrows_of_a_network_go_from_edge_to_edge(axes):
                       ((1 - w, 2), (0, h))]                                  # to the left, then up into the block
     assert rectangles(axes)[1] == (1 - w, -h, WIDTH, HEIGHT)
     assert axes.get_ylim() == (2.5, -0.5)                                    # row 0 is at the top
+
+
+def test_a_sheet_of_no_images_is_not_written(tmp_path):
+    write_sheet(tmp_path / "sheet.jpg", [], columns=0)                       # PICTURES = 0
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,10 @@
-"""One process does everything itself; of several, each has the mean of all gradients and of all losses."""
+"""
+One process does everything itself; of several, each has the mean of all gradients and of all losses. Ctrl-C ends a
+training after a whole step.
+"""
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -8,7 +12,7 @@ import pytest
 import torch
 import torch.nn as nn
 
-from shared.processes import average, has_bfloat16, share_gradients, start_processes
+from shared.processes import average, has_bfloat16, share_gradients, start_processes, stoppable, stopped
 
 
 def test_one_process(monkeypatch):
@@ -55,3 +59,111 @@ def test_two_processes_share_their_gradients(tmp_path):
         assert (number, ranks, weight) == (rank, 2, 5)
         assert gradients == pytest.approx([2, 2 + 15])
         assert means == {"a": 1.5, "b": 4}
+
+
+# ---- Ctrl-C
+
+@pytest.fixture
+def ctrl_c():
+    """Ctrl-C works as in a terminal, even if these tests run in the background, where the shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupted(numbers, at, ranks=1, steps=range(1, 5)):
+    """
+    Goes through the steps. In step `at` the process gets signals of these numbers; in step -`at` it gets them at the
+    very end, when it has asked stopped() already.
+
+    returns  the steps that were begun, those completed, those in which stopped() was True at their end, and the
+             arguments of the KeyboardInterrupt, or None
+    """
+    begun, completed, last = [], [], []
+    try:
+        for step in stoppable(steps, ranks):
+            begun.append(step)
+            for number in numbers if step == at else []:
+                os.kill(os.getpid(), number)
+            completed.append(step)
+            if stopped():
+                last.append(step)
+            for number in numbers if step == -at else []:
+                os.kill(os.getpid(), number)
+    except KeyboardInterrupt as error:
+        return begun, completed, last, error.args
+    return begun, completed, last, None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_step_that_is_running_is_completed(number, capsys, ctrl_c):
+    assert interrupted([number], at=2) == (
+        [1, 2], [1, 2], [2], ("Stopped after step 2. The same command continues with step 3", number))
+    assert capsys.readouterr().err == "\nStopping after this step. Press Ctrl-C again to stop at once.\n"
+    assert interrupted([], at=2) == ([1, 2, 3, 4], [1, 2, 3, 4], [], None)                   # it begins anew
+    assert interrupted([number], at=4) == ([1, 2, 3, 4], [1, 2, 3, 4], [4], None)            # there is nothing left
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL                # as before
+
+
+def test_no_step_is_the_last_one_before_it_is_told(ctrl_c):
+    # Its checkpoint would be missing: the signal came after the training had asked.
+    assert interrupted([signal.SIGINT], at=-2) == (
+        [1, 2, 3], [1, 2, 3], [3], ("Stopped after step 3. The same command continues with step 4", signal.SIGINT))
+
+
+def test_what_the_shell_lets_it_ignore_it_ignores(ctrl_c):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)                             # as for "python train.py &" in a script
+    assert interrupted([signal.SIGINT], at=2) == ([1, 2, 3, 4], [1, 2, 3, 4], [], None)
+
+
+def test_the_second_one_stops_at_once(ctrl_c):
+    assert interrupted([signal.SIGINT] * 2, at=2) == (
+        [1, 2], [1], [], ("Interrupted. The same command continues from the last checkpoint", signal.SIGINT))
+
+
+def test_several_processes_stop_at_once(ctrl_c):
+    # They would wait for each other if they stopped in different steps. torchrun's SIGTERM ends them without a word.
+    assert interrupted([signal.SIGINT], at=2, ranks=2)[1:] == (
+        [1], [], ("Interrupted. The same command continues from the last checkpoint", signal.SIGINT))
+    for _ in stoppable(range(1), ranks=2):
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+TRAINING = """
+import sys, time, torch
+from shared.batches import load_batches
+from shared.errors import run
+from shared.processes import stoppable, stopped
+
+class Slow(torch.utils.data.Dataset):
+    def __getitem__(self, index):
+        time.sleep(0.05)
+        return index
+
+def main():
+    loader = load_batches(Slow(), ([step] for step in range(1, 1001)), list, 2, torch.device("cpu"))
+    for step in stoppable(range(1, 1001)):
+        assert next(loader) == [step]
+        if stopped():
+            print("saved", step, flush=True)
+        elif step == 1:
+            print("ready", flush=True)
+
+if __name__ == "__main__":
+    run(main)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_as_a_terminal_sends_it(tmp_path, ctrl_c):
+    # To the training and to the processes that load its images, at the same moment.
+    (tmp_path / "training.py").write_text(TRAINING)
+    training = subprocess.Popen([sys.executable, str(tmp_path / "training.py")], stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert training.stdout.readline() == "ready\n"
+    os.killpg(training.pid, signal.SIGINT)
+    out, err = training.communicate(timeout=60)
+    step = int(out.split()[1])
+    assert out == f"saved {step}\n" and training.returncode == 130
+    assert err.split("\n") == ["", "Stopping after this step. Press Ctrl-C again to stop at once.", "",
+                               f"Stopped after step {step}. The same command continues with step {step + 1}", ""]
