@@ -7,12 +7,17 @@ does not name its network. Only its length tells which network it fits.
 Source  src/parser.c of pjreddie/darknet at f6afaab: load_weights_upto, save_weights_upto and the functions they call.
 
     part of the file           what it holds
-    header                     major, minor, revision: int32 each; then the number of images that the network has seen,
-                               8 bytes in version 0.2, 4 bytes in version 0.1 and in files with a major or minor above
-                               1000, whose fully connected layers are stored transposed
+    header, since 2016         major, minor, revision: int32 each; then the number of images that the network has seen,
+                               8 bytes in version 0.2, 4 bytes in version 0.1
+    header, in 2015            learning rate, momentum, decay: float32 each; then the images seen, 4 bytes
     convolution with BN        beta, gamma, mean, variance: (out,) each; weights (out, in, k, k)
     convolution without BN     biases (out,); weights (out, in, k, k)
-    fully connected layer      biases (out,); weights (out, in), or (in, out) if the file is transposed
+    locally connected layer    biases (out, places); weights (places, out, in, k, k)
+    fully connected layer      biases (out,); weights (out, in), in 2015 (in, out)
+
+Darknet reads every header as if it were of 2016. If major or minor is above 1000, it takes the matrices to be stored
+(in, out). This is also right for files of 2015, because the bits of a learning rate of 1e-4 read as int32 are
+953,267,991.
 
 The order of the layers is in the weights.py of each version. The files are memory-mapped: the numbers are in memory
 once, in the network that they are copied to.
@@ -25,41 +30,53 @@ import numpy as np
 import torch
 
 from shared.errors import InputError
+from shared.files import check_file, reason
 from shared.paths import atomic_write
+
+MAX_SEEN = 10 ** 12  # images: a header that says more is damaged. Darknet's longest schedule has 205 million
 
 
 def read_header(path, expected):
     """
-    expected  a dict of what the file may hold: {name: count of its numbers}
-    returns   the name of what it holds, the length of the header in bytes, the number of images seen, and whether the
-              fully connected layers are transposed
-    raises    InputError if there is no such file, if its version is unknown, or if no expected count fits
+    expected  a dict of what the file may hold: {count of its numbers: name}
+    returns   the count that fits, the length of the header in bytes, the number of images seen, and whether the fully
+              connected layers are transposed, as they are in files of 2015
+    raises    InputError if the file cannot be read, is a web page or of an unknown version, if no expected count fits,
+              or if the number of images seen is impossible
     """
+    check_file(path)
     try:
         with open(path, "rb") as file:
             start = file.read(20).ljust(20, b"\0")
         size = Path(path).stat().st_size
-    except OSError:
-        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: {reason(error)}") from None
     major, minor, revision, seen = struct.unpack("<iiii", start[:16])
     length = 16
     if (major, minor) == (0, 2):
         length = 20
         seen, = struct.unpack("<q", start[12:])
     transposed = major > 1000 or minor > 1000
+    known = (major, minor) in [(0, 1), (0, 2)] or transposed
 
     remaining = max(size - length, 0)                # bytes after the header
+    for count in expected:
+        if known and remaining == 4 * count:
+            if not 0 <= seen <= MAX_SEEN:
+                raise InputError(f"{path}: damaged: its header says that the network has seen {seen:,} images")
+            return count, length, seen, transposed
+
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):                # after a byte order mark or blanks
+        raise InputError(f"{path}: a web page, not a weights file; the address that it was downloaded from no longer "
+                         "has the weights")
     found = f"{remaining // 4:,} numbers"
     if remaining % 4:
         found += f" and {remaining % 4} bytes"
-    counts = " or ".join(f"{count:,} ({name})" for name, count in expected.items())
+    counts = " or ".join(f"{count:,} ({name})" for count, name in expected.items())
     difference = f"{found} after its header, expected {counts}"
-    if (major, minor) not in [(0, 1), (0, 2)] and not transposed:
+    if not known:
         raise InputError(f"{path}: not a weights file, or of an unknown version: {major}.{minor}.{revision} instead of "
                          f"0.1 or 0.2; {difference}")
-    for name, count in expected.items():
-        if remaining == 4 * count and size >= length:
-            return name, length, seen, transposed
     raise InputError(f"{path}: not the weights of this network, or not whole: {difference}")
 
 
@@ -69,16 +86,20 @@ def read_weights(path, shapes, optional_tail=0):
     optional_tail  the count of further numbers that the file may end with and that are not read. Example: the file of
                    a backbone may also hold the last layer of the ImageNet classifier
     returns        the tensors, as views of the memory-mapped file; the number of images seen
-    raises         InputError as read_header
+    raises         InputError as read_header, or if a number is NaN or infinite
     """
     counts = [math.prod(shape) for shape in shapes]
-    expected = {"this network": sum(counts)}
+    expected = {sum(counts): "this network"}
     if optional_tail:
-        expected["this network and a classifier"] = sum(counts) + optional_tail
+        expected[sum(counts) + optional_tail] = "this network and a classifier"
     _, length, seen, transposed = read_header(path, expected)
     mapped = np.memmap(path, "<f4", mode="c", offset=length, shape=sum(counts))                  # c: copy on write
-    tensors = []
+    tensors, start = [], 0
     for numbers, shape in zip(torch.from_numpy(mapped).split(counts), shapes):
+        if not torch.stack(numbers.aminmax()).isfinite().all():                                  # NaN wins in aminmax
+            first = int((~numbers.isfinite()).nonzero()[0])
+            raise InputError(f"{path}: damaged: number {start + first + 1:,} of {sum(counts):,} is {numbers[first]}")
+        start += len(numbers)
         if transposed and len(shape) == 2:
             out_features, in_features = shape
             tensors.append(numbers.view(in_features, out_features).T)                            # (out, in)

@@ -19,9 +19,11 @@ def recognise(path, files, counts):
     returns  the first of `files` that is as long as the file
     raises   InputError if there is no such file, or if none is as long
     """
-    expected = {f"{name}, {len(classes)} classes": count for (name, *_, classes), count in zip(files, counts)}
+    expected = {}
+    for (name, *_, classes), count in zip(files, counts):
+        expected.setdefault(count, f"{name}, {len(classes)} classes")        # of equal lengths the first
     found, *_ = read_header(path, expected)
-    return files[counts.index(expected[found])]
+    return files[counts.index(found)]
 
 
 def copy_detector(network, other, excluded, path):

@@ -13,9 +13,11 @@ from shared.errors import InputError
 from yolov3.model import ConvBlock
 from yolov3.weights import load_darknet_weights, save_darknet_weights
 
-# The headers of version 0.1, of version 0.2 and of a transposed file, for a network that has seen 77 images.
+# The headers of version 0.1, of version 0.2, of a transposed file and of 2015, for a network that has seen 77 images.
+# In 2015 the learning rate, the momentum and the weight decay stood in the place of the version.
 V1, V2 = struct.pack("<iiii", 0, 1, 0, 77), struct.pack("<iiiq", 0, 2, 0, 77)
 TRANSPOSED = struct.pack("<iiii", 1001, 0, 0, 77)
+OF_2015 = struct.pack("<fffi", 1e-4, 0.9, 5e-4, 77)
 
 
 def numbers(*values):
@@ -26,7 +28,7 @@ def numbers(*values):
 # ---- the header
 
 @pytest.mark.parametrize("header, seen", [
-    (V1, 77), (V2, 77), (struct.pack("<iiiq", 0, 2, 5, 2 ** 35), 2 ** 35), (TRANSPOSED, 77),
+    (V1, 77), (V2, 77), (struct.pack("<iiiq", 0, 2, 5, 2 ** 35), 2 ** 35), (TRANSPOSED, 77), (OF_2015, 77),
     (struct.pack("<iiii", 0, 1001, 0, 77), 77), (struct.pack("<iiii", 0, 1, 0, 0), 0)])
 def test_headers_of_every_kind(tmp_path, header, seen):
     # If a header is read four bytes too short or too long, every number goes to a wrong place.
@@ -40,11 +42,18 @@ def test_matrices_of_old_files_are_transposed(tmp_path):
     # The matrix of two outputs and three inputs has the rows 1 2 3 and 4 5 6. A transposed file stores its columns:
     # 1 4, 2 5, 3 6. A convolution has four dimensions and is never transposed.
     shapes = [(2,), (2, 3), (2, 1, 1, 2)]
-    for header, order in [(V1, [1, 2, 3, 4, 5, 6]), (V2, [1, 2, 3, 4, 5, 6]), (TRANSPOSED, [1, 4, 2, 5, 3, 6])]:
+    for header, order in [(V1, [1, 2, 3, 4, 5, 6]), (V2, [1, 2, 3, 4, 5, 6]), (TRANSPOSED, [1, 4, 2, 5, 3, 6]),
+                          (OF_2015, [1, 4, 2, 5, 3, 6])]:
         (tmp_path / "a.weights").write_bytes(header + numbers(8, 9, *order, 1, 2, 3, 4))
         (biases, matrix, convolution), _ = read_weights(tmp_path / "a.weights", shapes)
         assert biases.tolist() == [8, 9] and matrix.tolist() == [[1, 2, 3], [4, 5, 6]]
         assert convolution.flatten().tolist() == [1, 2, 3, 4]
+
+
+def test_a_header_of_2015_is_read_as_a_version():
+    # The bits of the learning rate 1e-4 make a major version above 1000, so the matrices count as transposed.
+    major, minor, revision, seen = struct.unpack("<iiii", OF_2015)
+    assert (major, seen) == (953_267_991, 77) and minor > 1000
 
 
 @pytest.mark.parametrize("content, message", [
@@ -59,7 +68,16 @@ def test_matrices_of_old_files_are_transposed(tmp_path):
     (struct.pack("<iiii", 1, 0, 0, 0) + numbers(1, 2, 3), "unknown version: 1.0.0"),
     (struct.pack("<iiii", -2, 2, 0, 0) + numbers(1, 2, 3), "unknown version: -2.2.0"),
     (b"\xff\xd8\xff\xe0" + bytes(40), "not a weights file"),
-    (b"%PDF-1.7, not a weights file at all", "4 numbers and 3 bytes after its header, expected 3")])
+    (b"%PDF-1.7, not a weights file at all", "4 numbers and 3 bytes after its header, expected 3"),
+    (b"<!DOCTYPE html><html><title>404</title></html>", "a web page, not a weights file; the address"),
+    (b"\xef\xbb\xbf\r\n <html></html>", "a web page, not a weights file"),
+    (V2 + numbers(1, float("nan"), 3), "damaged: number 2 of 3 is nan$"),
+    (V1 + numbers(1, 2, float("inf")), "damaged: number 3 of 3 is inf$"),
+    (V1 + numbers(float("-inf"), 2, float("nan")), "damaged: number 1 of 3 is -inf$"),
+    (struct.pack("<iiiq", 0, 2, 0, -1) + numbers(1, 2, 3), "damaged: its header says .* has seen -1 images"),
+    (struct.pack("<iiiQ", 0, 2, 0, 2 ** 63) + numbers(1, 2, 3), "has seen -9,223,372,036,854,775,808 images"),
+    (struct.pack("<iiiq", 0, 2, 0, 10 ** 12 + 1) + numbers(1, 2, 3), "has seen 1,000,000,000,001 images"),
+    (struct.pack("<iiii", 0, 1, 0, -7) + numbers(1, 2, 3), "has seen -7 images")])
 def test_files_that_do_not_fit_are_refused_before_anything_is_changed(tmp_path, content, message):
     path = tmp_path / "a.weights"
     path.write_bytes(content)
@@ -71,16 +89,32 @@ def test_files_that_do_not_fit_are_refused_before_anything_is_changed(tmp_path, 
     assert all(p.equal(old) for p, old in zip(model.parameters(), before))
 
 
-def test_a_missing_file(tmp_path):
+def test_numbers_that_begin_like_a_web_page_are_read(tmp_path):
+    # The first byte of the header of 2015 with this learning rate is a "<".
+    rate, = struct.unpack("<f", b"<\x00\x80:")
+    (tmp_path / "a.weights").write_bytes(struct.pack("<fffi", rate, 0.9, 5e-4, 77) + numbers(1, 2, 3))
+    assert rate == pytest.approx(9.77e-4, rel=1e-3)
+    assert read_weights(tmp_path / "a.weights", [(3,)])[0][0].tolist() == [1, 2, 3]
+
+
+def test_the_largest_and_the_smallest_numbers_are_read(tmp_path):
+    extremes = [3.4028234663852886e38, -3.4028234663852886e38, 1e-45, 0.0]
+    (tmp_path / "a.weights").write_bytes(V2 + numbers(*extremes))
+    assert read_weights(tmp_path / "a.weights", [(4,)])[0][0].tolist() == pytest.approx(extremes)
+
+
+def test_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(InputError, match="a.weights: no such file"):
         read_weights(tmp_path / "a.weights", [(1,)])
+    with pytest.raises(InputError, match=f"{tmp_path}: is a folder, not a file"):
+        read_weights(tmp_path, [(1,)])
 
 
 def test_the_count_of_the_numbers_tells_which_network_it_is(tmp_path):
     (tmp_path / "a.weights").write_bytes(V2 + numbers(1, 2, 3))
-    assert read_header(tmp_path / "a.weights", {"small": 2, "large": 3}) == ("large", 20, 77, False)
+    assert read_header(tmp_path / "a.weights", {2: "small", 3: "large"}) == (3, 20, 77, False)
     with pytest.raises(InputError, match=r"3 numbers after its header, expected 2 \(small\) or 4 \(large\)"):
-        read_header(tmp_path / "a.weights", {"small": 2, "large": 4})
+        read_header(tmp_path / "a.weights", {2: "small", 4: "large"})
 
 
 def test_an_optional_tail_is_not_read(tmp_path):

@@ -8,15 +8,15 @@ import torch.nn as nn
 from shared.detector_files import copy_detector, export, recognise
 from shared.errors import InputError
 
-# Two networks for two classes and one for three; the numbers in their files.
+# Two networks for two classes, one for three, and a second large one for two; the numbers in their files.
 FILES = [("Small", ["cat", "dog"]), ("Large", "anchors", ["cat", "dog"]), ("Small", ["a", "b", "c"]),
-         ("Small", ["red", "blue"])]
-COUNTS = [2, 5, 3, 2]
+         ("Large", "more anchors", ["cat", "dog"]), ("Small", ["red", "blue"])]
+COUNTS = [2, 5, 3, 6, 2]
 
 
-@pytest.mark.parametrize("count, row", [(2, 0), (5, 1), (3, 2)])
+@pytest.mark.parametrize("count, row", [(2, 0), (5, 1), (3, 2), (6, 3)])
 def test_the_first_row_of_the_files_length_is_taken(tmp_path, count, row):
-    # The last row has the length of the first one. It is never found.
+    # The last row has the length of the first one. It is never found. Two rows with equal names differ in length.
     (tmp_path / "a.weights").write_bytes(struct.pack("<iiiq", 0, 2, 0, 0) + bytes(4 * count))
     assert recognise(tmp_path / "a.weights", FILES, COUNTS) is FILES[row]
 
@@ -24,7 +24,8 @@ def test_the_first_row_of_the_files_length_is_taken(tmp_path, count, row):
 def test_a_file_of_another_length_is_refused(tmp_path):
     (tmp_path / "a.weights").write_bytes(struct.pack("<iiiq", 0, 2, 0, 0) + bytes(4 * 4))
     with pytest.raises(InputError, match=r"a.weights: .* 4 numbers after its header, expected 2 \(Small, 2 classes\) "
-                                         r"or 5 \(Large, 2 classes\) or 3 \(Small, 3 classes\)$"):
+                                         r"or 5 \(Large, 2 classes\) or 3 \(Small, 3 classes\) or 6 \(Large, 2 "
+                                         r"classes\)$"):
         recognise(tmp_path / "a.weights", FILES, COUNTS)
     with pytest.raises(InputError, match="none.weights: no such file"):
         recognise(tmp_path / "none.weights", FILES, COUNTS)

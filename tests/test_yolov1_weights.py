@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+import torch.nn as nn
 from PIL import Image
 
 import yolov1.detect as detect
@@ -21,7 +22,9 @@ from shared.errors import InputError
 from shared.voc import CLASSES as VOC_CLASSES
 from yolov1.dataset import TEST
 from yolov1.extraction.model import Extraction
-from yolov1.model import Backbone, YOLOv1
+from yolov1.fast.model import FastYOLO
+from yolov1.locally_connected.model import LocallyConnected, YOLOv1Local
+from yolov1.model import Backbone, ConvBlock, YOLOv1
 from yolov1.resnet.model import ResNetYOLOv1
 from yolov1.tiny.model import Backbone as TinyBackbone
 from yolov1.tiny.model import YOLOv1Tiny
@@ -118,6 +121,19 @@ TINY_BACKBONE = normalized([
     *layer("stage64.12.conv", (1024, 512, 3, 3)),
 ])
 TINY_HEAD = normalized([*layer("detect.0.conv", (256, 1024, 3, 3)), *layer("detect.2", (1470, 256 * 49))])
+# cfg/yolov1.cfg, for 2 x 2 cells: a locally connected layer takes the place of the layer of 4096. It has biases for 256
+# filters x 4 places and weights for 4 places x 256 filters x 1024 * 9 inputs
+LOCAL_HEAD = normalized(HEAD[:8]) + [("detect.4.bias", (1024,)), ("detect.4.weight", (4, 256, 9216)),
+                                     *layer("detect.7", (120, 1024))]
+# cfg/yolo-tiny.cfg of 2015, for one cell
+FAST_BACKBONE = [
+    *layer("stage64.0.conv", (16, 3, 3, 3)), *layer("stage64.2.conv", (32, 16, 3, 3)),
+    *layer("stage64.4.conv", (64, 32, 3, 3)), *layer("stage64.6.conv", (128, 64, 3, 3)),
+    *layer("stage64.8.conv", (256, 128, 3, 3)), *layer("stage64.10.conv", (512, 256, 3, 3)),
+    *layer("stage64.12.conv", (1024, 512, 3, 3)),
+]
+FAST_HEAD = [*layer("detect.0.conv", (1024, 1024, 3, 3)), *layer("detect.1.conv", (1024, 1024, 3, 3)),
+             *layer("detect.3", (256, 1024)), *layer("detect.4", (4096, 256)), *layer("detect.7", (30, 4096))]
 
 
 @pytest.mark.parametrize("network_class, tensors", [
@@ -128,7 +144,9 @@ TINY_HEAD = normalized([*layer("detect.0.conv", (256, 1024, 3, 3)), *layer("dete
     (lambda: Extraction(batch_norm=False), EXTRACTION + CLASSIFIER),
     (lambda: Extraction(batch_norm=True), normalized(EXTRACTION) + CLASSIFIER),
     (YOLOv1Tiny, in_backbone(TINY_BACKBONE) + TINY_HEAD),
-    (TinyBackbone, TINY_BACKBONE)])
+    (TinyBackbone, TINY_BACKBONE),
+    (lambda: YOLOv1Local(20, grid=2), in_backbone(normalized(EXTRACTION)) + LOCAL_HEAD),
+    (lambda: FastYOLO(20, grid=1), in_backbone(FAST_BACKBONE) + FAST_HEAD)])
 def test_every_network_is_read_and_written_in_darknets_order(tmp_path, network_class, tensors):
     network, marks = empty(network_class), write_marked(tmp_path / "a.weights", tensors)
     assert load_darknet_weights(network, tmp_path / "a.weights") == 6400
@@ -188,6 +206,16 @@ def test_batchnorm_of_the_file_is_folded_into_a_network_without_it(tmp_path, net
         assert values.min().item() == pytest.approx(expected) == values.max().item(), name
 
 
+@pytest.mark.parametrize("gamma, variance", [(1, -1), (3e38, 0)])
+def test_batchnorm_that_cannot_be_folded_is_refused(tmp_path, gamma, variance):
+    # The root of a variance of -1 is nan. 3e38 / sqrt(0 + 1e-5) is more than float32 can hold.
+    block = nn.Sequential(ConvBlock(1, 1, 1, batch_norm=False))
+    values = struct.pack("<5f", 1, gamma, 1, variance, 1)                    # beta, gamma, mean, variance, weight
+    (tmp_path / "a.weights").write_bytes(struct.pack("<iiii", 0, 1, 0, 640) + values)
+    with pytest.raises(InputError, match="a.weights: damaged: its BatchNorm makes weights that are NaN or infinite"):
+        load_darknet_weights(block, tmp_path / "a.weights")
+
+
 def test_folding_keeps_the_features(tmp_path):
     # Each channel has its own numbers here. The same images give the same features with BatchNorm and folded.
     torch.manual_seed(0)
@@ -218,16 +246,74 @@ def test_the_matrices_of_2015_are_transposed(tmp_path):
     assert network.detect[2].weight[1, 0] == 3 and network.detect[2].weight[0, 1] == 0
 
 
+def test_a_locally_connected_layer_from_bytes(tmp_path):
+    # 2 x 2 places, one channel, two filters. The file: 8 biases, filter 0's first; then the 2 * 9 weights of place 0,
+    # of place 1 and so on. All weights are 0 but the centre's (the fifth of nine): 1 to 8. The image has ones only.
+    #
+    #     place            0     1     2     3
+    #     filter 0    10 + 1  20 + 3  30 + 5  40 + 7
+    #     filter 1    50 + 2  60 + 4  70 + 6  80 + 8
+    #
+    # Biases place by place instead would give 10 + 1, 30 + 3, 50 + 5, 70 + 7 for filter 0.
+    weights_ = [value if i == 4 else 0 for value in range(1, 9) for i in range(9)]
+    header = struct.pack("<iiii", 0, 1, 0, 640)
+    (tmp_path / "a.weights").write_bytes(header + struct.pack("<80f", *range(10, 90, 10), *weights_))
+    layer = LocallyConnected(1, 2, grid=2)
+    assert load_darknet_weights(nn.Sequential(layer), tmp_path / "a.weights") == 640
+    assert layer(torch.ones(1, 1, 2, 2)).tolist() == [[11, 23, 35, 47, 52, 64, 76, 88]]
+    save_darknet_weights(nn.Sequential(layer), tmp_path / "b.weights", 640)
+    assert (tmp_path / "b.weights").read_bytes()[20:] == (tmp_path / "a.weights").read_bytes()[16:]
+
+
+def test_a_file_of_2015(tmp_path):
+    # The learning rate, the momentum and the decay stand in the header, and matrices are stored (in, out). The network
+    # is a 1 x 1 convolution of one channel, then 2 inputs and 3 outputs: w00 w10 w20 and w01 w11 w21 in the file.
+    content = struct.pack("<fffi", 1e-4, 0.9, 5e-4, 640) + struct.pack("<11f", 5, 6, 7, 8, 9, 0, 10, 20, 1, 11, 21)
+    (tmp_path / "a.weights").write_bytes(content)
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Linear(2, 3))
+    assert load_darknet_weights(network, tmp_path / "a.weights") == 640
+    assert (network[0].bias.item(), network[0].weight.item(), network[1].bias.tolist()) == (5, 6, [7, 8, 9])
+    assert network[1].weight.tolist() == [[0, 1], [10, 11], [20, 21]]
+
+
+def test_the_papers_network_maps_the_images_for_a_file_of_2015(tmp_path):
+    # Such a file expects 2 x - 1, so .75 becomes .5. Other files expect the images as they are. A 1 x 1 convolution of
+    # red and one fully connected layer stand in the place of the layers. Output 0 is the first pixel.
+    network = YOLOv1.__new__(YOLOv1)
+    nn.Module.__init__(network)
+    network.num_classes, network.grid, network.num_boxes = 20, 1, 2
+    network.backbone = nn.Conv2d(3, 1, 1)
+    network.detect = nn.Sequential(nn.Flatten(), nn.Linear(64 * 64, 30))
+    values = [0, 1, 0, 0, *[0] * 30, 1, *[0] * (64 * 64 * 30 - 1)]
+    images = torch.full((1, 3, 64, 64), 0.75)
+    for header, mapped in [(struct.pack("<fffi", 1e-3, 0.9, 5e-4, 640), 0.5),
+                           (struct.pack("<iiii", 0, 1, 0, 640), 0.75)]:
+        (tmp_path / "a.weights").write_bytes(header + struct.pack(f"<{len(values)}f", *values))
+        assert load_darknet_weights(network, tmp_path / "a.weights") == 640
+        with torch.no_grad():
+            assert network(images)[0, 0, 0, 0] == mapped
+        assert (images == 0.75).all()
+
+
 def test_files_are_as_long_as_the_authors():
-    # yolo.weights of 2015: the 271,703,550 parameters, because the network has no BatchNorm. yolov1-tiny.weights:
-    # 27,095,374 parameters and two running averages for each of the 2,288 channels. extraction.weights: 93,821,600
-    # bytes after the header.
+    # yolo.weights and yolo-tiny.weights of 2015: the 271,703,550 and 45,089,374 parameters, because the networks have
+    # no BatchNorm. yolov1.weights: the parameters, and two running averages for each of the 13,184 channels of the 24
+    # convolutions. tiny-yolov1.weights: the same for 2,288 channels. extraction.weights: 93,821,600 bytes after the
+    # header.
     assert 16 + 32 + 64 + 128 + 256 + 512 + 1024 + 256 == 2288
     for network_class, numbers in [(partial(YOLOv1, batch_norm=False), 271_703_550),
+                                   (FastYOLO, 45_089_374),
+                                   (partial(YOLOv1Local, num_boxes=2), 194_228_350 + 2 * 13_184),
+                                   (partial(YOLOv1Local, num_boxes=3), 197_301_875 + 2 * 13_184),
                                    (YOLOv1Tiny, 27_095_374 + 2 * 2288),
                                    (partial(Extraction, batch_norm=True), 93_821_600 // 4)]:
         with torch.device("meta"):
             assert sum(tensor.numel() for tensor in darknet_order(network_class())) == numbers
+    # With a header of 16 bytes these are the lengths that are known.
+    assert [16 + 4 * numbers for numbers in (194_254_718, 197_328_243, 27_099_950, 45_089_374)] == [
+        777_018_888, 789_312_988, 108_399_816, 180_357_512]
+    assert (194_228_350 + 2 * 13_184, 197_301_875 + 2 * 13_184, 27_095_374 + 2 * 2288) == (
+        194_254_718, 197_328_243, 27_099_950)
 
 
 @pytest.fixture(scope="module")
@@ -254,29 +340,35 @@ def test_a_file_is_recognised_by_its_length(tiny, tmp_path, monkeypatch):
     assert type(network) is YOLOv1Tiny and not network.training
     assert state == {"network": "YOLOv1Tiny", "classes": VOC_CLASSES, "boxes": 2, "size": 448, "step": 1000}
     (tmp_path / "short.weights").write_bytes(tiny.read_bytes()[:-4])
-    with pytest.raises(InputError, match=r"short.weights: .*27,099,949 numbers after its header, expected 271,703,550 "
-                                         r"\(YOLOv1, 20 classes\) or 27,099,950 \(YOLOv1Tiny, 20 classes\)"):
+    with pytest.raises(InputError, match=r"short.weights: .*27,099,949 numbers after its header, expected 197,328,243 "
+                                         r"\(YOLOv1Local, 20 classes\) or 194,254,718 \(YOLOv1Local, 20 classes\) or "
+                                         r"27,099,950 \(YOLOv1Tiny, 20 classes\) or 271,703,550 \(YOLOv1, 20 classes\) "
+                                         r"or 45,089,374 \(FastYOLO, 20 classes\)"):
         weights.load_detector(tmp_path / "short.weights")
 
-    # A YOLOv1 for one cell, because the file of the one for 7 x 7 cells has 1.1 GB.
-    monkeypatch.setattr(weights, "YOLOv1", partial(YOLOv1, grid=1))
+
+@pytest.mark.parametrize("name, boxes, tensors", [
+    ("YOLOv1", 2, in_backbone(EXTRACTION) + HEAD),
+    ("YOLOv1Local", 2, in_backbone(normalized(EXTRACTION)) + LOCAL_HEAD),
+    ("YOLOv1Local", 3, in_backbone(normalized(EXTRACTION)) + LOCAL_HEAD),
+    ("FastYOLO", 2, in_backbone(FAST_BACKBONE) + FAST_HEAD)])
+def test_the_large_files_are_recognised_by_their_lengths(tmp_path, monkeypatch, name, boxes, tensors):
+    # For one cell, because the files of the networks for 7 x 7 cells have up to 1.1 GB. The locally connected layer
+    # then has 256 biases and 256 * 9216 weights, and the last layer 256 inputs and 20 + 5 * boxes outputs.
+    if name == "YOLOv1Local":
+        tensors = tensors[:-4] + [("detect.4.bias", (256,)), ("detect.4.weight", (1, 256, 9216)),
+                                  *layer("detect.7", (20 + 5 * boxes, 256))]
     monkeypatch.setattr(weights, "GRID", 1)
-    with open(tmp_path / "yolo.weights", "wb") as file:                      # of zeros
+    for function in ("kaiming_normal_", "kaiming_uniform_", "uniform_"):     # random weights would take seconds
+        monkeypatch.setattr(nn.init, function, lambda tensor, *_, **__: tensor)
+    with open(tmp_path / "a.weights", "wb") as file:                         # of zeros
         file.write(struct.pack("<iiii", 0, 1, 0, 640))
-        file.truncate(16 + 4 * sum(math.prod(shape) for _, shape in in_backbone(EXTRACTION) + HEAD))
-    network, state = weights.load_detector(tmp_path / "yolo.weights")
-    assert type(network) is YOLOv1 and network.backbone.stage1[0].bn is None and not network.training
-    assert (state["network"], state["size"], state["step"]) == ("YOLOv1", 64, 10)
-
-
-def test_the_authors_yolov1_weights_are_refused(tmp_path):
-    # The published file belongs to a network with another layer: 194,254,718 numbers. yolov1/model.py describes it.
-    with open(tmp_path / "yolov1.weights", "wb") as file:                    # of zeros
-        file.write(struct.pack("<iiii", 0, 1, 0, 640))
-        file.truncate(16 + 4 * 194_254_718)
-    assert (tmp_path / "yolov1.weights").stat().st_size == 777_018_888
-    with pytest.raises(InputError, match="yolov1.weights: not the weights of this network.* 194,254,718 numbers"):
-        weights.load_detector(tmp_path / "yolov1.weights")
+        file.truncate(16 + 4 * sum(math.prod(shape) for _, shape in tensors))
+    network, state = weights.load_detector(tmp_path / "a.weights")
+    assert type(network).__name__ == name and not network.training
+    assert all(tensor.sum() == 0 for tensor in darknet_order(network))
+    assert state == {"network": name, "classes": VOC_CLASSES, "boxes": boxes, "size": 64, "step": 10}
+    assert any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()) == (name == "YOLOv1Local")
 
 
 def test_detect_takes_the_authors_file(tiny, tmp_path, monkeypatch):
@@ -292,10 +384,11 @@ def test_detect_takes_the_authors_file(tiny, tmp_path, monkeypatch):
         bias[1078:].view(49, 2, 4)[:, 0] = torch.tensor([0.5, 0.5, 0.3, 0.5])
     save_darknet_weights(network, tmp_path / "sure.weights")
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
-    for name, value in [("CHECKPOINT", tmp_path / "sure.weights"), ("SOURCE", tmp_path / "a.jpg"), ("OUT", tmp_path)]:
+    constants = dict(CHECKPOINT=tmp_path / "sure.weights", SOURCE=tmp_path / "a.jpg", OUT=tmp_path / "out")
+    for name, value in constants.items():
         monkeypatch.setattr(detect, name, value)
     detect.main()
-    lines = [line.split("\t") for line in (tmp_path / "detections.txt").read_text().splitlines()[1:]]
+    lines = [line.split("\t") for line in (tmp_path / "out" / "detections.txt").read_text().splitlines()[1:]]
     assert lines and {tuple(line[1:3]) for line in lines} == {("dog", "0.9000")}
     left, top, right, bottom = map(float, lines[0][3:])
     assert right - left == pytest.approx(0.09 * 64, abs=0.1)
@@ -309,6 +402,25 @@ def test_checkpoints_of_every_network_are_opened(tmp_path):
         opened, state = weights.load_detector(tmp_path / "last.pt")
         assert type(opened) is type(network) and not opened.training and state["step"] == 7
         assert all(a.equal(b) for a, b in zip(opened.state_dict().values(), network.state_dict().values(), strict=True))
+
+
+@pytest.mark.parametrize("name, network_class", [("YOLOv1Local", YOLOv1Local), ("FastYOLO", FastYOLO)])
+def test_checkpoints_of_the_other_networks_are_opened(tmp_path, monkeypatch, name, network_class):
+    # Networks of 60 million weights would take this test's time, so a network of two stands in their place.
+    assert weights.NETWORKS[name] is network_class
+    built = []
+
+    class Small(nn.Linear):
+        def __init__(self, *arguments):
+            super().__init__(1, 1)
+            built.append(arguments)
+    monkeypatch.setitem(weights.NETWORKS, name, Small)
+    save_checkpoint(tmp_path / "last.pt", {
+        "network": name, "classes": ["cat", "dog"], "boxes": 3, "size": 128, "step": 7, "batch_norm": False,
+        "model": {"weight": torch.tensor([[5.0]]), "bias": torch.tensor([6.0])}})
+    network, state = weights.load_detector(tmp_path / "last.pt")
+    assert built == [(2, 2, 3)] and not network.training and state["step"] == 7              # classes, cells, boxes
+    assert (network.weight.item(), network.bias.item()) == (5, 6)
 
 
 def test_a_checkpoint_becomes_a_weights_file_and_is_evaluated(tmp_path, monkeypatch, capsys):
@@ -398,7 +510,7 @@ def test_a_training_from_the_authors_weights(tiny, tmp_path, monkeypatch, capsys
     # One step with a learning rate of 0, which changes no weight. The backbone's file is read first, so START wins.
     save_darknet_weights(YOLOv1Tiny(2, 1).backbone, tmp_path / "tiny.conv.13")
     constants = dict(NETWORK="YOLOv1Tiny", MAX_STEPS=1, BATCH_SIZE=2, SIZE=64, NUM_WORKERS=0, OPTIMIZER="sgd",
-                     LEARNING_RATE=0, RUNS=tmp_path, START=tiny, BACKBONE=tmp_path / "tiny.conv.13")
+                     LEARNING_RATE=0, RUNS=tmp_path, RUN="yolov1", START=tiny, BACKBONE=tmp_path / "tiny.conv.13")
     for name, value in constants.items():
         monkeypatch.setattr(train, name, value)
     monkeypatch.setattr(evaluate, "MAX_TRAIN_EVALUATED", 2)

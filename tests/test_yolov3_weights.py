@@ -212,11 +212,12 @@ def test_detect_takes_the_authors_file(tiny, tmp_path, monkeypatch):
             bias[:, 4:], bias[:, [4, 5, 5 + 16]] = -8, 8
     save_darknet_weights(network, tmp_path / "sure.weights")
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
-    for name, value in [("CHECKPOINT", tmp_path / "sure.weights"), ("SOURCE", tmp_path / "a.jpg"), ("OUT", tmp_path)]:
+    for name, value in [("CHECKPOINT", tmp_path / "sure.weights"), ("SOURCE", tmp_path / "a.jpg"),
+                        ("OUT", tmp_path / "out")]:
         monkeypatch.setattr(detect, name, value)
     monkeypatch.setattr(weights, "SIZE", 64)
     detect.main()
-    lines = (tmp_path / "detections.txt").read_text().splitlines()[1:]
+    lines = (tmp_path / "out" / "detections.txt").read_text().splitlines()[1:]
     assert {tuple(line.split("\t")[1:3]) for line in lines} == {("person", "0.9993"), ("dog", "0.9993")}
 
 

@@ -22,13 +22,13 @@ Darknet does (equation (3) instead takes the root of a predicted w); a negative 
 one. A negative c times a negative p gives a positive score, as in Darknet.
 
 The paper has no BatchNorm; BATCH_NORM adds it. Darknet's later cfg/yolov1.cfg is another network: it has BatchNorm,
-predicts 3 boxes in each cell, and replaces the layer of 4096 by a locally connected layer with 256 channels.
-It has 197,301,875 parameters and takes 40.42 billion operations.
+predicts 3 boxes in each cell, and replaces the layer of 4096 by a locally connected layer with 256 channels. It is in
+yolov1/locally_connected/model.py.
 
     python yolov1/model.py     prints the layer table
 
 The network has 271,703,550 parameters for VOC's 20 classes. Three quarters of them are in the first fully connected
-layer. It takes 40.57 billion operations at 448 x 448; the authors' page says 40.19.
+layer. It takes 40.57 billion operations at 448 x 448. The 40.19 billion of the authors' page belong to cfg/yolov1.cfg.
 
 What changed from the detectors before, R-CNN and DPM (section 3): there are no region proposals and no sliding window.
 One network sees the whole image once and predicts all boxes.
@@ -107,6 +107,8 @@ class Backbone(nn.Module):
 
 
 class YOLOv1(nn.Module):
+    centred = False     # True: map the images to -1..1, which a .weights file of 2015 expects (yolov1/weights.py)
+
     def __init__(self, num_classes=20, grid=GRID, num_boxes=BOXES, batch_norm=BATCH_NORM):
         super().__init__()
         outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 * 7 * (20 + 5 * 2) = 1470 for VOC (section 2)
@@ -142,6 +144,8 @@ class YOLOv1(nn.Module):
         if images.shape[2:] != (STRIDE * S, STRIDE * S):
             raise ValueError(f"YOLOv1 with {S} x {S} cells takes images of {STRIDE * S} x {STRIDE * S}, "
                              f"not {tuple(images.shape[2:])}")
+        if self.centred:
+            images = 2 * images - 1
         x = self.detect(self.backbone(images))                      # (B, S S (C + 5n))
         # Darknet's order: the classes of all cells, then the confidences of all cells, then the boxes of all cells.
         classes = x[:, :S * S * C].unflatten(1, (S, S, C))                                   # (B, S, S, C)

@@ -2,8 +2,10 @@
 Opens files of trained YOLOv3 detectors: checkpoints of train.py, and Darknet's .weights, the authors' or your own.
 
 The authors have published yolov3.weights and yolov3-tiny.weights (both COCO) and darknet53.conv.74 (the backbone,
-trained on ImageNet) at https://pjreddie.com/media/files/. Since 2025 that address answers with a web page (issue 2655
-of pjreddie/darknet); release v2.0 of github.com/hank-ai/darknet has copies of the first two.
+trained on ImageNet) at https://pjreddie.com/media/files/. In 2025 that address answered with a web page (issue 2655 of
+pjreddie/darknet). Copies, not tried: https://data.pjreddie.com/files/, and for the first two release v2.0 of
+github.com/hank-ai/darknet. `md5sum runs/yolov3.weights` should print c84e5b99d0e52cd466ae710cadf6d84c, for
+yolov3-tiny.weights 3bcd6b390912c18924b46b26a9e7ff53. Weights of YOLOv3 for VOC were never published.
 
 A .weights file holds neither the name of its network nor anchors nor class names. The table FILES below gives them for
 each length of a file. Put a file into runs/ and its path into a constant:
@@ -13,7 +15,7 @@ each length of a file. Put a file into runs/ and its path into a constant:
                               START = RUNS / "yolov3.weights", also for other classes: all layers but those that
                               predict are copied
 
-    python yolov3/weights.py  writes runs/yolov3/last.weights, which Darknet reads, from runs/yolov3/last.pt
+    python yolov3/weights.py  reads CHECKPOINT and writes, beside it, a .weights file that Darknet reads
 
 What changed from yolov2/weights.py: the networks and their files; one tiny network serves every data set.
 """
@@ -22,20 +24,20 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from shared.checkpoint import load_backbone, load_checkpoint, load_weights
+from shared.checkpoint import damage_is_an_input_error, load_backbone, load_checkpoint, load_weights
 from shared.coco import CLASSES as COCO_CLASSES
 from shared.darknet_weights import read_weights, write_weights
 from shared.detector_files import copy_detector, export, recognise
 from shared.errors import InputError, run
 from shared.paths import RUNS
 from shared.voc import CLASSES as VOC_CLASSES
-from yolov3.dataset import CLASSES
+from yolov3.dataset import CLASSES, PRESET
 from yolov3.model import ANCHORS, Backbone, YOLOv3
 from yolov3.resnext_coco.model import ResNeXtYOLOv3
 from yolov3.tiny.model import ANCHORS as TINY_ANCHORS
 from yolov3.tiny.model import YOLOv3Tiny
 
-CHECKPOINT = RUNS / "yolov3" / "last.pt"
+CHECKPOINT = RUNS / f"yolov3_{PRESET}" / "last.pt"
 SIZE = 416         # input size for a .weights file; 32 has to divide it. Darknet: 608 in yolov3.cfg
 NETWORKS = {       # what train.py trains: the class and its anchors
     "YOLOv3": (YOLOv3, ANCHORS),
@@ -95,7 +97,8 @@ def load_detector(path):
     if Path(path).suffix == ".pt":
         state = load_checkpoint(path, *networks)
         network_class, _ = networks[state["network"]]
-        network = network_class(len(state["classes"]), state["anchors"])
+        with damage_is_an_input_error(path):
+            network = network_class(len(state["classes"]), state["anchors"])
         load_weights(network, state["model"], path)
         return network, state
 

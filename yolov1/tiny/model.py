@@ -3,11 +3,8 @@ The tiny YOLOv1 network: eight convolutions and one fully connected layer. It su
 
 Source  cfg/yolov1-tiny.cfg of pjreddie/darknet at f6afaab [darknet]. Its weights are published.
 
-This is not the paper's Fast YOLO. Section 2.1 says of that only that it has 9 convolutions with fewer filters. Darknet
-describes it in cfg/yolo-tiny.cfg of 2015-11-09 (eaf033c0): it has 9 convolutions without BatchNorm, then fully
-connected layers of 256 and 4096 outputs, dropout, and a last one of 1470. The network here is Darknet's later one: it
-has 8 convolutions with BatchNorm, and a single fully connected layer. On VOC 2007 the paper reports 52.7 mAP for Fast
-YOLO and 63.4 for YOLO.
+This is not the paper's Fast YOLO, which has nine convolutions without BatchNorm and three fully connected layers
+(yolov1/fast/model.py), but Darknet's later small network.
 
 Its output means what yolov1/model.py says. NETWORK in yolov1/train.py chooses it. detect.py and evaluate.py find the
 name of the network in the file that they open.
