@@ -72,7 +72,7 @@ def test_what_is_wrong_is_one_line(folder):
     with pytest.raises(InputError, match="nowhere/digitStruct.mat: no such file"):
         read_split(folder / "nowhere")
     write_struct(struct, [("3.png", [(20, 1, 10, 5, 6)])])
-    with pytest.raises(InputError, match="digitStruct.mat: names 3.png, but there is no .*3.png"):
+    with pytest.raises(InputError, match="digitStruct.mat: names 3.png, but there is no such image in "):
         read_split(folder)
     for label in (0, 11, 2.5):
         write_struct(struct, [("1.png", [(20, label, 1, 5, 6), (20, 2, 1, 5, 6)])])
@@ -82,6 +82,11 @@ def test_what_is_wrong_is_one_line(folder):
         del file["#refs#/b0/width"]
     with pytest.raises(InputError, match="digitStruct.mat: not the digitStruct of SVHN"):
         read_split(folder)
+    for name in ("n" * 300 + ".png", "two\nlines.png", "zero\0.png"):
+        write_struct(struct, [(name, [(20, 1, 10, 5, 6)])])
+        with pytest.raises(InputError, match="digitStruct.mat: names .*, but there is no such image in ") as error:
+            read_split(folder)
+        assert "\n" not in str(error.value)
     with h5py.File(struct, "w") as file:
         file["digitStruct/name"] = [[1.0]]
     with pytest.raises(InputError, match="digitStruct.mat: not the digitStruct of SVHN"):
@@ -90,6 +95,24 @@ def test_what_is_wrong_is_one_line(folder):
     with pytest.raises(InputError, match="digitStruct.mat: not the digitStruct of SVHN") as error:
         read_split(folder)
     assert "\n" not in str(error.value)
+
+
+def test_declared_sizes_are_bounded(folder):
+    # HDF5 stores no values for a dataset that is declared and never written. Reading 2^40 of them would take 8 TB.
+    struct = folder / "digitStruct.mat"
+    for key in ("name", "bbox"):
+        write_struct(struct, [("1.png", [(24, 9, 3, 5, 6)])])
+        with h5py.File(struct, "a") as file:
+            del file[f"digitStruct/{key}"]
+            file.create_dataset(f"digitStruct/{key}", (2**40, 1), dtype=h5py.ref_dtype, chunks=(1024, 1))
+        with pytest.raises(InputError, match=r"digitStruct.mat: not .* \(1099511627776 images, for which the file is"):
+            read_split(folder)
+    write_struct(struct, [("1.png", [(24, 9, 3, 5, 6)])])
+    with h5py.File(struct, "a") as file:
+        del file["#refs#/b0/width"]
+        file.create_dataset("#refs#/b0/width", (2**40, 1), dtype=float, chunks=(1024, 1))
+    with pytest.raises(InputError, match=r"digitStruct.mat: not .*an image's digits have \(1099511627776, 1\) values"):
+        read_split(folder)
 
 
 def test_targets_are_fractions_of_the_stretched_image(folder):

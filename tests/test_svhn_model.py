@@ -134,6 +134,11 @@ def test_yolov3s_loss_and_decode_take_its_anchors(config):
     assert loss["no_object"].item() == pytest.approx((80 - 1 - 2) * log2)
 
 
+def nested(depth):
+    """A list in a list in a list ..."""
+    return [nested(depth - 1)] if depth else []
+
+
 def change(config, path, value):
     """Sets config[a][b].. to the value; a value of None takes the key away."""
     *way, last = path
@@ -150,8 +155,19 @@ def change(config, path, value):
     (["anchors"], None, "the file lacks anchors"),
     (["achors"], [], "the file has an unknown key, 'achors'"),
     (["two\nlines"], [], "the file has an unknown key, 'two"),
-    (["image_size"], "32", "image_size has to be a whole number above 0, not '32'"),
-    (["num_classes"], True, "num_classes has to be a whole number above 0, not True"),
+    (["n" * 100_000], 1, "the file has an unknown key, 'n{12}\\.\\.\\.n{13}'$"),
+    (["num_classes"], 10**9, "num_classes has to be a whole number from 1 to 10,000, not 1000000000"),
+    (["num_classes"], 10.0, "num_classes has to be a whole number from 1 to 10,000, not 10.0"),
+    (["num_anchors_per_scale"], [1], "num_anchors_per_scale has to be a whole number from 1 to 10,000, not \\[1\\]"),
+    (["backbone_layers", 1, "num_blocks"], 10**30, "num_blocks has to be a whole number from 1 to 10,000, not 10"),
+    (["backbone_layers", 3, "num_blocks"], 999,
+     "backbone_layers\\[3\\] ResidualBlock: there are 1001 blocks up to here, more than 1000"),
+    (["anchors", 0], nested(500), "anchors\\[0\\] has to be a width and a height above 0, at most 1, not \\[\\[\\["),
+    (["anchors", 0], [float("nan"), 0.5], "anchors\\[0\\] has to be a width and a height above 0, at most 1"),
+    (["anchors", 0], [0.5, float("inf")], "anchors\\[0\\] has to be a width and a height above 0, at most 1"),
+    (["num_classes"], {"a": 1}, "num_classes has to be a whole number from 1 to 10,000, not {'a': 1}"),
+    (["image_size"], "32", "image_size has to be a whole number from 1 to 10,000, not '32'"),
+    (["num_classes"], True, "num_classes has to be a whole number from 1 to 10,000, not True"),
     (["image_size"], 36, "image_size 36 cannot be halved by 3 Downsamples"),
     (["num_detection_layers"], 4, "num_detection_layers 4 is more than the 3 Downsamples"),
     (["num_detection_layers"], 3, "num_anchors_per_scale x num_detection_layers = 3, not 2"),
@@ -167,7 +183,7 @@ def change(config, path, value):
     (["backbone_layers", 4, "out_channels"], 66, "out_channels 66 cannot be halved twice"),
     (["backbone_layers", 1, "num_blocks"], None, "backbone_layers\\[1\\] ResidualBlock lacks num_blocks"),
     (["backbone_layers", 1, "num_blocks"], 0,
-     "backbone_layers\\[1\\] ResidualBlock num_blocks has to be a whole number above 0, not 0"),
+     "backbone_layers\\[1\\] ResidualBlock num_blocks has to be a whole number from 1 to 10,000, not 0"),
     (["backbone_layers", 1, "in_channels"], 16,
      "backbone_layers\\[1\\] ResidualBlock has an unknown key, 'in_channels'"),
     (["backbone_layers", 1, "type"], "Residual",
@@ -185,16 +201,46 @@ def test_a_wrong_json_is_one_line(config, tmp_path, path, value, message):
     wrong.write_text(json.dumps(config))
     with pytest.raises(InputError, match="wrong.json: .*" + message) as error:
         read_config(wrong)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+def test_a_network_too_large_for_any_machine_is_one_line(config, tmp_path):
+    # From 3 to 10,000 channels there are 3 * 10,000 * 9 = 270,000 weights. A block of 10,000 channels has
+    # 10,000 * 5,000 + 5,000 * 10,000 * 9 = 500,000,000. The head has 15 * 10,000^2 = 1,500,000,000, and its last layer
+    # 10,000 * (5 + 10) = 150,000.
+    config.update(backbone_layers=[{"type": "Downsample", "in_channels": 3, "out_channels": 10_000},
+                                   {"type": "ResidualBlock", "num_blocks": 2, "channels": 10_000}],
+                  anchors=[[0.5, 0.5]], num_detection_layers=1)
+    (tmp_path / "large.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="large.json: the network has about 2,500,420,000 weights, more than 1"):
+        read_config(tmp_path / "large.json")
+    # 10,000 classes and as many anchors for a stage of 16 channels: 16 (15 * 16 + 10,000 * 10,005) = 1,600,803,840
+    # weights for the head and 3 * 16 * 9 = 432 for the Downsample.
+    config.update(backbone_layers=[{"type": "Downsample", "in_channels": 3, "out_channels": 16}], num_classes=10_000,
+                  num_anchors_per_scale=10_000, anchors=[[0.5, 0.5]] * 10_000)
+    (tmp_path / "wide.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="wide.json: the network has about 1,600,804,272 weights"):
+        read_config(tmp_path / "wide.json")
+
+
+def test_the_estimate_of_the_weights_by_hand(monkeypatch):
+    # Downsamples 9 (3 * 16 + 16 * 32 + 32 * 64) = 23,472, blocks 5 (2 * 16^2 + 4 * 32^2) = 23,040, heads
+    # 64 (15 * 64 + 15) + 32 (15 * 32 + 15) = 78,240. In all 124,752, of the 127,150 parameters of the network.
+    monkeypatch.setattr(model, "MAX_WEIGHTS", 124_752)
+    read_config(CONFIG)
+    monkeypatch.setattr(model, "MAX_WEIGHTS", 124_751)
+    with pytest.raises(InputError, match="smol.json: the network has about 124,752 weights, more than 124,751"):
+        read_config(CONFIG)
 
 
 def test_no_json_is_one_line(tmp_path):
     with pytest.raises(InputError, match="none.json: no such file"):
         read_config(tmp_path / "none.json")
-    for text in ("{", "[" * 100_000):
-        (tmp_path / "broken.json").write_text(text)
-        with pytest.raises(InputError, match="broken.json: not JSON"):
+    for content in (b"{", b"[" * 100_000, b"", b"\xfc\xfc", b"1" * 5000):
+        (tmp_path / "broken.json").write_bytes(content)
+        with pytest.raises(InputError, match="broken.json: not JSON") as error:
             read_config(tmp_path / "broken.json")
+        assert "\n" not in str(error.value)
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InputError, match="list.json: the file has to be an object with num_classes"):
         read_config(tmp_path / "list.json")

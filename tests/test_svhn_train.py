@@ -171,7 +171,8 @@ def log(folder):
 def test_what_a_training_leaves(start, tmp_path, config):
     state = start(tmp_path, measure=train.measure, write_training_curves=train.write_training_curves)
     run = tmp_path / "smol_svhn"
-    assert {path.name for path in run.iterdir()} == {"log.csv", "curves.png", "detections", "last.pt", "best.pt"}
+    assert {path.name for path in run.iterdir()} == {
+        ".lock", "log.csv", "curves.png", "detections", "last.pt", "best.pt"}
     assert {path.name for path in (run / "detections").iterdir()} == {"step_000002.jpg", "step_000004.jpg"}
     rows = log(tmp_path)
     assert [(row["step"], row["epoch"]) for row in rows] == [("1", "0"), ("2", "0"), ("3", "0"), ("4", "1")]

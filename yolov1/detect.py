@@ -1,11 +1,15 @@
 """
-Detects objects in an image, or in every image of a folder.
+Detects objects in an image, in every image of a folder, in a video file, or in front of a camera.
 
 Source  Darknet's detect ([darknet] examples/yolo.c, test_yolo): the image is stretched to the square, per-class NMS at
         .4, a score (class probability x confidence, equation 1) of more than .2.
 
-    python yolov1/detect.py     reads runs/yolov1/last.pt and SOURCE; writes the pictures with their boxes and
-                                detections.txt to OUT, and prints the milliseconds that each stage takes
+    python yolov1/detect.py     reads CHECKPOINT and SOURCE; writes the pictures, or the video, with boxes and
+                                detections.txt to OUT; prints the milliseconds that each stage takes, and the images per
+                                second. Ctrl-C ends it and keeps what is done: the way to end a camera's video
+
+Section 5 of the paper connects YOLO to a webcam: it stays real-time "including the time to fetch images from the camera
+and display the detections". SOURCE = 0 does so here, except that the detections are written into a video.
 
 CHECKPOINT may also be one of yolov1/resnet/train.py, or a .weights file of the authors (yolov1/weights.py lists them).
 Classes and input size are set automatically.
@@ -18,17 +22,19 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from shared.constants import check_values
 from shared.draw import draw_boxes, write_picture
 from shared.errors import InputError, run
-from shared.images import list_images, read_image
 from shared.nms import nms_per_class
 from shared.paths import RUNS, SAMPLES, atomic_write
-from yolov1.dataset import stretch
+from shared.video import add_frame, finish_video, open_source, video_path
+from yolov1.dataset import PRESET, stretch
 from yolov1.model import decode
 from yolov1.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt (the highest AP50 on TEST), or RUNS / "yolov1-tiny.weights"
-SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
+CHECKPOINT = RUNS / f"yolov1_{PRESET}" / "last.pt"
+# or best.pt (the highest AP50 on TEST), or RUNS / "yolov1-tiny.weights"
+SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # or an image, a video, or 0, the first camera
 OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.2                     # [darknet]
 NMS_THRESHOLD = 0.4                       # [darknet]
@@ -36,6 +42,7 @@ NMS_THRESHOLD = 0.4                       # [darknet]
 
 @torch.inference_mode()
 def main():
+    check_values("yolov1/detect.py", globals())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, state = load_detector(CHECKPOINT)
     classes, num_boxes, size = state["classes"], state["boxes"], state["size"]
@@ -46,29 +53,39 @@ def main():
             torch.cuda.synchronize()                                         # wait until the GPU has finished
         return time.perf_counter()
 
+    images, total, fps = open_source(SOURCE, OUT)                            # fps: None for photographs
     lines, seconds = ["\t".join(["# file", "class", "score", "left", "top", "right", "bottom (pixels)"])], []
-    for path in tqdm(list_images(Path(SOURCE)), desc="detecting"):
-        try:
-            image = read_image(path)                                         # (h, w, 3)
-        except InputError as error:
-            tqdm.write(str(error))                                           # and go on with the other images
-            continue
-        x = stretch(image, size)[None].to(device, memory_format=torch.channels_last)
+    video, began, bar = None, now(), tqdm(images, desc="detecting", total=total, unit=" images")
+    try:
+        for name, image in bar:                                              # (h, w, 3)
+            x = stretch(image, size)[None].to(device, memory_format=torch.channels_last)
 
-        start = now()
-        output = network(x)
-        forward = now()
-        boxes, scores = decode(output, num_boxes)                            # (1, L, 4), (1, L, C)
-        decoded = now()
-        rows = nms_per_class(boxes[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)            # (D, 6)
-        seconds.append([forward - start, decoded - forward, now() - decoded])
+            start = now()
+            output = network(x)
+            forward = now()
+            boxes, scores = decode(output, num_boxes)                        # (1, L, 4), (1, L, C)
+            decoded = now()
+            rows = nms_per_class(boxes[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)        # (D, 6)
+            seconds.append([forward - start, decoded - forward, now() - decoded])
 
-        rows, (h, w) = rows.double().cpu().numpy(), image.shape[:2]
-        rows[:, 2:] = (rows[:, 2:] * [w, h, w, h]).clip(0, [w, h, w, h])
-        write_picture(Path(OUT) / path.name, draw_boxes(image, rows, classes))
-        lines += ["\t".join([path.name, classes[int(label)], f"{score:.4f}", *(f"{x:.1f}" for x in box)])
-                  for label, score, *box in rows]
+            rows, (h, w) = rows.double().cpu().numpy(), image.shape[:2]
+            rows[:, 2:] = (rows[:, 2:] * [w, h, w, h]).clip(0, [w, h, w, h])
+            picture = draw_boxes(image, rows, classes)
+            if fps:
+                video = add_frame(video, video_path(SOURCE, OUT), picture, fps)
+            else:
+                write_picture(Path(OUT) / name, picture)
+            lines += ["\t".join([name, classes[int(label)], f"{score:.4f}", *(f"{x:.1f}" for x in box)])
+                      for label, score, *box in rows]
+            bar.set_postfix_str(f"network alone {1 / (forward - start):.1f}", refresh=False)
+    except KeyboardInterrupt:
+        if not seconds:
+            raise
+        print("stopped by Ctrl-C; the results so far are kept")
+    finally:
+        finish_video(video, video_path(SOURCE, OUT))
 
+    elapsed = now() - began
     if not seconds:
         raise InputError(f"{SOURCE}: holds no image that can be read")
     with atomic_write(Path(OUT) / "detections.txt") as temporary:
@@ -76,7 +93,10 @@ def main():
     network_ms, decode_ms, nms_ms = (torch.tensor(seconds).median(0).values * 1000).tolist()
     print(f"{len(seconds)} images at {size} x {size} on {device.type}, median milliseconds: network {network_ms:.1f}, "
           f"decoding {decode_ms:.1f}, NMS {nms_ms:.1f}")
-    print(f"{len(lines) - 1} detections: pictures and detections.txt in {OUT}")
+    print(f"images per second: network alone {1000 / network_ms:.1f}, with reading, drawing and writing "
+          f"{len(seconds) / elapsed:.1f}")
+    written = video_path(SOURCE, OUT).name if fps else "pictures"
+    print(f"{len(lines) - 1} detections: {written} and detections.txt in {OUT}")
 
 
 if __name__ == "__main__":

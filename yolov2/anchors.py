@@ -16,15 +16,17 @@ The paper does not say what the centroid of a cluster is. Here it is the median 
 heights in the cluster. The first centroids are boxes, drawn one after the other, each with a probability proportional
 to its distance from the nearest centroid so far (as in k-means++). The result is the best of RESTARTS runs.
 
-    python yolov2/anchors.py     reads the TRAIN and CLASSES of yolov2/dataset.py; prints the average IOU for 1 to 15
-                                 clusters, and the anchors in a form to be pasted into model.py; writes
-                                 runs/yolov2/anchors.png. 40,000 boxes take about 5 seconds
+    python yolov2/anchors.py     reads the TRAIN and CLASSES of yolov2/dataset.py and the TEST_SIZE of yolov2/train.py;
+                                 prints the average IOU for 1 to 15 clusters, and five anchors to be pasted into
+                                 train.py as the constant ANCHORS; writes runs/yolov2/anchors.png. 40,000 boxes take
+                                 about 5 seconds
 
-Sizes are fractions of the network's input, into which the letterbox has put the image (LETTERBOX). Difficult objects
-are left out, as in training. Two published sets exist for VOC, in cells of a 13 x 13 input:
+Sizes are fractions of the network's input, into which the letterbox has put the image (LETTERBOX). For a network whose
+images are stretched (STRETCH in yolov2/dataset.py), set LETTERBOX = False. Difficult objects are left out, as in
+training. Two published sets exist for VOC, in cells of a 13 x 13 input:
 
-    2016         1.08,1.19 3.42,4.41 6.63,11.38 9.42,5.11 16.62,10.52, the paper's time (yolov2/tiny/model.py).
-                 The last is 16.62 / 13 = 1.28 inputs wide: random crops enlarge some objects beyond the input.
+    2016         the ANCHORS_2016 of yolov2/model.py. The last is 16.62 / 13 = 1.28 inputs wide: random crops enlarge
+                 some objects beyond the input.
     March 2017   the ANCHORS of yolov2/model.py. The largest, 11.2364 x 10.0071, is .86 x .77 of the input.
 
 What changed from yolov1: YOLOv1 has no anchors.
@@ -36,12 +38,12 @@ from matplotlib.patches import Rectangle
 from shared.annotations import read_annotations
 from shared.errors import InputError, run
 from shared.paths import RUNS, atomic_write
-from yolov2.dataset import CLASSES, TRAIN, letterbox_boxes
+from yolov2.dataset import CLASSES, SKIP_UNUSABLE, TRAIN, letterbox_boxes
 from yolov2.model import ANCHORS, STRIDE
+from yolov2.train import TEST_SIZE
 
 CLUSTERS = 5       # [paper] "a good tradeoff between model complexity and high recall"
 MAX_K = 15         # the largest number of clusters that is tried; [paper] Figure 2
-SIZE = 416         # of the input, in pixels: 13 cells
 LETTERBOX = True   # False: sizes as fractions of the image itself, for a comparison with Table 1
 RESTARTS = 3       # runs of k-means for each number of clusters
 TOLERANCE = 0.01   # k-means has converged when at most this share of the boxes changes its cluster
@@ -55,7 +57,7 @@ def box_sizes(annotations):
     for a in annotations:
         boxes = a.boxes[~a.difficult]                                        # (n, 4)  corners in pixels
         w, h = a.width, a.height
-        boxes = letterbox_boxes(boxes, w, h, SIZE, SIZE) if LETTERBOX else boxes / [w, h, w, h]
+        boxes = letterbox_boxes(boxes, w, h, TEST_SIZE, TEST_SIZE) if LETTERBOX else boxes / [w, h, w, h]
         sizes.append(boxes[:, 2:] - boxes[:, :2])
     return np.concatenate(sizes).astype(np.float32)                          # twice as fast as float64
 
@@ -118,27 +120,24 @@ def write_figure(path, ious, clusters):
 
 
 def main():
-    annotations = read_annotations(TRAIN, CLASSES)
+    annotations = read_annotations(TRAIN, CLASSES, SKIP_UNUSABLE)
     sizes = box_sizes(annotations)                                           # (N, 2)
-    different, needed = len(np.unique(sizes, axis=0)), max(MAX_K, CLUSTERS, 9)
+    different, needed = len(np.unique(sizes, axis=0)), max(MAX_K, CLUSTERS)
     if different < needed:
         raise InputError(f"yolov2/anchors.py: {needed} clusters need {needed} boxes of different sizes; TRAIN has "
                          f"{different}")
-    found = {k: best_clusters(sizes, k) for k in {*range(1, MAX_K + 1), CLUSTERS, 9}}
+    found = {k: best_clusters(sizes, k) for k in {*range(1, MAX_K + 1), CLUSTERS}}
     ious = [average_iou(sizes, found[k]) for k in range(1, MAX_K + 1)]
-    five, nine = found[CLUSTERS], found[9]                                   # (k, 2)
+    five = found[CLUSTERS]                                                   # (k, 2)
 
     print(f"{len(sizes)} boxes of {len(annotations)} images, as fractions of the {'input' if LETTERBOX else 'image'}")
     print("clusters  average IOU")
     for k, iou in enumerate(ious, 1):
         print(f"{k:>8} {iou:>12.1%}")
-    print(f"the anchors of yolov2/model.py: {average_iou(sizes, np.array(ANCHORS) * STRIDE / SIZE):.1%}")
+    print(f"the anchors of yolov2/model.py: {average_iou(sizes, np.array(ANCHORS) * STRIDE / TEST_SIZE):.1%}")
 
-    cells = ", ".join(f"({w:.5g}, {h:.5g})" for w, h in five * SIZE / STRIDE)
-    print(f"\nyolov2/model.py, in cells:\nANCHORS = [{cells}]")
-    print(f"\nyolov3/model.py, in pixels at {SIZE} x {SIZE}, stride 32 first:")
-    rows = [", ".join(f"({w:.0f}, {h:.0f})" for w, h in nine[first:first + 3] * SIZE) for first in (6, 3, 0)]
-    print("ANCHORS = [[" + "],\n           [".join(rows) + "]]")
+    cells = ", ".join(f"({w:.5g}, {h:.5g})" for w, h in five * TEST_SIZE / STRIDE)
+    print(f"\nin cells, for an input of {TEST_SIZE} x {TEST_SIZE}:\nANCHORS = [{cells}]")
     path = RUNS / "yolov2" / "anchors.png"
     write_figure(path, ious, five)
     print(f"\n{path}")

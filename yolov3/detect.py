@@ -1,16 +1,19 @@
 """
-Detects objects in an image, or in every image of a folder.
+Detects objects in an image, in every image of a folder, in a video file, or in front of a camera.
 
 Source  Darknet's detect ([darknet] examples/detector.c, test_detector): the letterbox, per-class NMS at .45, a score
         (objectness x class probability) of more than .5.
+        Darknet's demo averages the outputs of the last three frames of a video ([darknet] src/demo.c). Here, each frame
+        is detected by itself.
 
-    python yolov3/detect.py     reads runs/yolov3/last.pt and SOURCE; writes the pictures with their boxes and
-                                detections.txt to OUT, and prints the milliseconds that each stage takes
+    python yolov3/detect.py     reads CHECKPOINT and SOURCE; writes the pictures, or the video, with boxes and
+                                detections.txt to OUT; prints the milliseconds that each stage takes, and the images per
+                                second. Ctrl-C ends it and keeps what is done: the way to end a camera's video
 
 CHECKPOINT may also be a .weights file of the authors (yolov3/weights.py lists them). Classes, anchors and input size
 are set automatically.
 
-What changed from yolov2/detect.py: there are three heads.
+What changed from yolov2/detect.py: there are three heads; the image is always in its letterbox.
 """
 import time
 from pathlib import Path
@@ -18,18 +21,20 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from shared.constants import check_values
 from shared.draw import draw_boxes, write_picture
 from shared.errors import InputError, run
-from shared.images import list_images, read_image
 from shared.layers import fuse_batchnorm
 from shared.nms import nms_per_class
 from shared.paths import RUNS, SAMPLES, atomic_write
-from yolov3.dataset import letterbox, undo_letterbox
+from shared.video import add_frame, finish_video, open_source, video_path
+from yolov3.dataset import PRESET, letterbox, undo_letterbox
 from yolov3.model import decode
 from yolov3.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt (the highest AP50 on TEST), or RUNS / "yolov3.weights"
-SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
+CHECKPOINT = RUNS / f"yolov3_{PRESET}" / "last.pt"
+# or best.pt (the highest AP50 on TEST), or RUNS / "yolov3.weights"
+SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # or an image, a video, or 0, the first camera
 OUT = Path(CHECKPOINT).parent / "detect"
 SCORE_THRESHOLD = 0.5                     # [darknet]
 NMS_THRESHOLD = 0.45                      # [darknet]
@@ -37,6 +42,7 @@ NMS_THRESHOLD = 0.45                      # [darknet]
 
 @torch.inference_mode()
 def main():
+    check_values("yolov3/detect.py", globals())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, state = load_detector(CHECKPOINT)
     classes, anchors, size = state["classes"], state["anchors"], state["size"]
@@ -47,29 +53,39 @@ def main():
             torch.cuda.synchronize()                                         # wait until the GPU has finished
         return time.perf_counter()
 
+    images, total, fps = open_source(SOURCE, OUT)                            # fps: None for photographs
     lines, seconds = ["\t".join(["# file", "class", "score", "left", "top", "right", "bottom (pixels)"])], []
-    for path in tqdm(list_images(Path(SOURCE)), desc="detecting"):
-        try:
-            image = read_image(path)                                         # (h, w, 3)
-        except InputError as error:
-            tqdm.write(str(error))                                           # and go on with the other images
-            continue
-        x = letterbox(image, size, size)[None].to(device, memory_format=torch.channels_last)
+    video, began, bar = None, now(), tqdm(images, desc="detecting", total=total, unit=" images")
+    try:
+        for name, image in bar:                                              # (h, w, 3)
+            x = letterbox(image, size, size)[None].to(device, memory_format=torch.channels_last)
 
-        start = now()
-        heads = network(x)
-        forward = now()
-        boxes, scores = decode(heads, anchors)                               # (1, L, 4), (1, L, C)
-        decoded = now()
-        rows = nms_per_class(boxes[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)            # (D, 6)
-        seconds.append([forward - start, decoded - forward, now() - decoded])
+            start = now()
+            heads = network(x)
+            forward = now()
+            boxes, scores = decode(heads, anchors)                           # (1, L, 4), (1, L, C)
+            decoded = now()
+            rows = nms_per_class(boxes[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)        # (D, 6)
+            seconds.append([forward - start, decoded - forward, now() - decoded])
 
-        rows, (h, w) = rows.double().cpu().numpy(), image.shape[:2]
-        rows[:, 2:] = undo_letterbox(rows[:, 2:], w, h, size, size).clip(0, [w, h, w, h])
-        write_picture(Path(OUT) / path.name, draw_boxes(image, rows, classes))
-        lines += ["\t".join([path.name, classes[int(label)], f"{score:.4f}", *(f"{x:.1f}" for x in box)])
-                  for label, score, *box in rows]
+            rows, (h, w) = rows.double().cpu().numpy(), image.shape[:2]
+            rows[:, 2:] = undo_letterbox(rows[:, 2:], w, h, size, size).clip(0, [w, h, w, h])
+            picture = draw_boxes(image, rows, classes)
+            if fps:
+                video = add_frame(video, video_path(SOURCE, OUT), picture, fps)
+            else:
+                write_picture(Path(OUT) / name, picture)
+            lines += ["\t".join([name, classes[int(label)], f"{score:.4f}", *(f"{x:.1f}" for x in box)])
+                      for label, score, *box in rows]
+            bar.set_postfix_str(f"network alone {1 / (forward - start):.1f}", refresh=False)
+    except KeyboardInterrupt:
+        if not seconds:
+            raise
+        print("stopped by Ctrl-C; the results so far are kept")
+    finally:
+        finish_video(video, video_path(SOURCE, OUT))
 
+    elapsed = now() - began
     if not seconds:
         raise InputError(f"{SOURCE}: holds no image that can be read")
     with atomic_write(Path(OUT) / "detections.txt") as temporary:
@@ -77,7 +93,10 @@ def main():
     network_ms, decode_ms, nms_ms = (torch.tensor(seconds).median(0).values * 1000).tolist()
     print(f"{len(seconds)} images at {size} x {size} on {device.type}, median milliseconds: network {network_ms:.1f}, "
           f"decoding {decode_ms:.1f}, NMS {nms_ms:.1f}")
-    print(f"{len(lines) - 1} detections: pictures and detections.txt in {OUT}")
+    print(f"images per second: network alone {1000 / network_ms:.1f}, with reading, drawing and writing "
+          f"{len(seconds) / elapsed:.1f}")
+    written = video_path(SOURCE, OUT).name if fps else "pictures"
+    print(f"{len(lines) - 1} detections: {written} and detections.txt in {OUT}")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ for the sample, a shift of up to one pixel. Without the shift the AP50 on the sa
 What changed from yolov3/dataset.py: digitStruct.mat instead of XML; images are stretched, not letterboxed or placed at
 random; they are not mirrored, because a mirrored digit is another sign.
 """
+import math
 import os
 from pathlib import Path
 
@@ -35,7 +36,8 @@ from h5py import h5d, h5r, h5s, h5t
 from tqdm import tqdm
 
 from shared.draw import draw_targets, write_sheet
-from shared.errors import InputError, run
+from shared.errors import InputError, one_line, run
+from shared.files import check_file
 from shared.images import image_size, read_image
 from shared.paths import ROOT, RUNS, SAMPLES
 from shared.voc import Annotation
@@ -63,6 +65,7 @@ BRIGHTNESS = CONTRAST = SATURATION = 0.2   # multiply each by U(.8, 1.2)
 HUE = 0.05                                 # turn the hue by up to 18 degrees either way
 
 FIELDS = ("left", "top", "width", "height", "label")
+MAX_VALUES = 10_000    # letters of a file name, or digits of an image
 
 
 def read_split(folder):
@@ -75,15 +78,16 @@ def read_split(folder):
     path, annotations = Path(folder) / "digitStruct.mat", []
     for name, (left, top, width, height, label) in read_digit_struct(path):
         image = Path(folder) / name
-        if not image.is_file():
-            raise InputError(f"{path}: names {name}, but there is no {image}")
+        if not os.path.isfile(image):                                        # False, too, for a name that cannot be
+            raise InputError(f"{path}: names {one_line(name)}, but there is no such image in {folder}")
         if not np.isin(label, range(1, 11)).all():
-            raise InputError(f"{path}: {name} has a label that is not 1 to 10 (10 is the digit 0)")
+            raise InputError(f"{path}: {one_line(name)} has a label that is not 1 to 10 (10 is the digit 0)")
         W, H = image_size(image)
         boxes = np.stack([left, top, left + width, top + height], 1).clip(0, [W, H, W, H])       # (n, 4)
         inside = (boxes[:, :2] < boxes[:, 2:]).all(1)                        # (n,)
         if not inside.all():
-            tqdm.write(f"{path}: {name} has {(~inside).sum()} boxes without an area in the image; they are left out")
+            tqdm.write(f"{path}: {one_line(name)} has {(~inside).sum()} boxes without an area in the image; they are "
+                       "left out")
         annotations.append(Annotation(image, W, H, boxes[inside], label[inside].astype(np.int64) % 10,
                                       np.zeros(inside.sum(), bool)))
     return annotations
@@ -96,10 +100,12 @@ def read_digit_struct(path):
     The 33,402 images of SVHN are half a million small HDF5 datasets. This takes 20 seconds with h5py's low-level
     functions, and three times as long with its objects (measured).
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    check_file(path)
     try:
         with h5py.File(path) as file:
+            rows = max(len(file[f"digitStruct/{key}"]) for key in ("name", "bbox"))
+            if rows * 8 > path.stat().st_size:                               # a reference has 8 bytes
+                raise ValueError(f"{rows} images, for which the file is too small")
             names, groups = (file["digitStruct"][key][:, 0] for key in ("name", "bbox"))         # (n,) references
             for name, group in zip(tqdm(names, desc=f"reading {path}", disable=len(names) < 1000), groups, strict=True):
                 letters = read(h5r.dereference(name, file.id), np.uint16)    # (letters, 1)
@@ -114,12 +120,16 @@ def read_digit_struct(path):
                         values.append(read(dataset, np.float64)[:, 0])
                 yield letters.tobytes().decode("utf-16-le"), np.array(values)
     except (OSError, KeyError, ValueError, TypeError, IndexError, RuntimeError, AttributeError) as error:
-        raise InputError(f"{path}: not the digitStruct of SVHN's full numbers, or a damaged one ({error})") from None
+        raise InputError(f"{path}: not the digitStruct of SVHN's full numbers, or a damaged one ({one_line(error)})"
+                         ) from None
 
 
 def read(dataset, dtype):
-    """The values of an HDF5 dataset, as an array."""
-    values = np.empty(dataset.shape, dtype)
+    """The values of an HDF5 dataset, as an array. Raises ValueError for more than any image's name or digits take."""
+    shape = dataset.shape
+    if math.prod(shape) > MAX_VALUES:
+        raise ValueError(f"a name or an image's digits have {shape} values")
+    values = np.empty(shape, dtype)
     dataset.read(h5s.ALL, h5s.ALL, values)
     return values
 

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from shared.batches import ignore_ctrl_c
 from shared.checkpoint import load_checkpoint, load_weights
+from shared.constants import check_values
 from shared.draw import draw_boxes, write_sheet
 from shared.errors import run
 from shared.images import read_image
@@ -25,12 +27,17 @@ from yolov3.dataset import collate
 from yolov3.evaluate import CONFIDENCE, MAX_TRAIN_EVALUATED, NMS_THRESHOLD, PICTURES, SCORE_THRESHOLD
 from yolov3.model import decode
 from yolov3.smol_svhn.dataset import TEST, TRAIN, DigitDataset, read_split
-from yolov3.smol_svhn.model import SmolYOLOv3
+from yolov3.smol_svhn.model import SmolYOLOv3, check_config
 
 CHECKPOINT = RUNS / "smol_svhn" / "last.pt"  # or best.pt, which has the highest AP50 on TEST
 BATCH_SIZE = 16
 NUM_WORKERS = 2
 MEASURES = ["AP50 train", "AP50 test"]       # during a training
+
+
+def check_evaluation():
+    """Raises InputError for values of these constants that cannot be."""
+    check_values("yolov3/smol_svhn/evaluate.py", globals())
 
 
 @torch.inference_mode()
@@ -41,7 +48,7 @@ def detect_all(network, annotations, size, device, workers):
     returns  (D, 7)  image, label, score, left, top, right, bottom in pixels of the image
     """
     loader = torch.utils.data.DataLoader(DigitDataset(annotations, size), BATCH_SIZE, collate_fn=collate,
-                                         num_workers=workers)
+                                         num_workers=workers, worker_init_fn=ignore_ctrl_c)
     detections = []
     network.eval()
     for images, _ in tqdm(loader, desc="detecting", leave=False):
@@ -72,7 +79,9 @@ def measure(network, train, test, classes, size, device, workers, sheet):
 
 
 def main():
+    check_evaluation()
     state = load_checkpoint(CHECKPOINT, "SmolYOLOv3")
+    check_config(state.get("config"), CHECKPOINT)
     network = SmolYOLOv3(state["config"])
     load_weights(network, state["model"], CHECKPOINT)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -11,7 +11,7 @@ The file is an object with these keys:
     backbone_layers         a list; each layer is one of
                               {"type": "Downsample", "in_channels": .., "out_channels": ..}    a 3 x 3 with stride 2
                               {"type": "ResidualBlock", "num_blocks": .., "channels": ..}      that many, in sequence
-    anchors                 a list of [width, height], as fractions of the image
+    anchors                 a list of [width, height], as fractions of the image, in any order
     num_anchors_per_scale   A
     num_detection_layers    the number of heads
 
@@ -32,12 +32,14 @@ What changed from yolov3/model.py: the backbone is read from a file, and so are 
 first convolution halves the image.
 """
 import json
+import reprlib
 from pathlib import Path
 
 import torch
 import torch.nn as nn
 
 from shared.errors import InputError, run
+from shared.files import read_bytes
 from shared.layers import print_layer_table
 from yolov3.model import ConvBlock, ResidualBlock, conv_set, detection_layer
 
@@ -46,6 +48,9 @@ CONFIG = Path(__file__).with_name("smol.json")
 KEYS = ["num_classes", "image_size", "backbone_layers", "anchors", "num_anchors_per_scale", "num_detection_layers"]
 LAYERS = {"Downsample": ["in_channels", "out_channels"], "ResidualBlock": ["num_blocks", "channels"]}
 KINDS = '"Downsample" or "ResidualBlock"'
+MAX_COUNT = 10_000             # the largest value of any whole number in the file
+MAX_BLOCKS = 1000              # residual blocks in all; Darknet-53 has 23
+MAX_WEIGHTS = 1_000_000_000
 
 
 def read_config(path):
@@ -54,10 +59,9 @@ def read_config(path):
     returns  the dict in it
     raises   InputError, naming the file and the key, if it does not describe a network
     """
+    content = read_bytes(path)
     try:
-        config = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{path}: no such file") from None
+        config = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     check_config(config, path)
@@ -71,21 +75,23 @@ def check_config(config, path):
             raise InputError(f"{path}: {message}")
 
     def is_count(value):
-        return type(value) is int and value > 0                             # True is an int, but not a count
+        return type(value) is int and 0 < value <= MAX_COUNT                # True is an int, but not a count
 
     def check_keys(value, keys, where):
         require(isinstance(value, dict), f"{where} has to be an object with {', '.join(keys)}")
         for key in keys:
             require(key in value, f"{where} lacks {key}")
         for key in value:
-            require(key in keys, f"{where} has an unknown key, {key!r}")
+            require(key in keys, f"{where} has an unknown key, {reprlib.repr(key)}")
 
+    a_count = f"has to be a whole number from 1 to {MAX_COUNT:,}, not"
     check_keys(config, KEYS, "the file")
     for key in KEYS:
         if key not in ("backbone_layers", "anchors"):
-            require(is_count(config[key]), f"{key} has to be a whole number above 0, not {config[key]!r}")
+            require(is_count(config[key]), f"{key} {a_count} {reprlib.repr(config[key])}")
 
-    layers, channels, stages = config["backbone_layers"], 3, 0               # channels: of the layer before
+    layers, channels, blocks, weights = config["backbone_layers"], 3, 0, 0   # channels: of the layer before
+    widths = []                                                              # the channels of each stage
     require(isinstance(layers, list), "backbone_layers has to be a list")
     for n, layer in enumerate(layers):
         kind = layer.get("type") if isinstance(layer, dict) else None
@@ -93,15 +99,21 @@ def check_config(config, path):
         where = f"backbone_layers[{n}] {kind}"
         check_keys(layer, ["type", *LAYERS[kind]], where)
         for key in LAYERS[kind]:
-            require(is_count(layer[key]), f"{where} {key} has to be a whole number above 0, not {layer[key]!r}")
-        require(kind == "Downsample" or stages, f"{where} comes before the first Downsample")
+            require(is_count(layer[key]), f"{where} {key} {a_count} {reprlib.repr(layer[key])}")
+        require(kind == "Downsample" or widths, f"{where} comes before the first Downsample")
         given = layer["in_channels" if kind == "Downsample" else "channels"]
         require(given == channels, f"{where} takes {given} channels, but the layer before it gives {channels}")
         if kind == "Downsample":
-            channels, stages = layer["out_channels"], stages + 1
+            channels = layer["out_channels"]
+            widths.append(channels)
+            weights += 9 * given * channels
             require(channels % 4 == 0, f"{where} out_channels {channels} cannot be halved twice for a head")
+        else:
+            blocks += layer["num_blocks"]
+            weights += layer["num_blocks"] * 5 * channels ** 2               # a 1 x 1 and a 3 x 3, c to c / 2 and back
+            require(blocks <= MAX_BLOCKS, f"{where}: there are {blocks} blocks up to here, more than {MAX_BLOCKS}")
 
-    size, heads = config["image_size"], config["num_detection_layers"]
+    size, heads, stages = config["image_size"], config["num_detection_layers"], len(widths)
     require(stages >= heads, f"num_detection_layers {heads} is more than the {stages} Downsamples of backbone_layers")
     require(size % 2 ** stages == 0, f"image_size {size} cannot be halved by {stages} Downsamples")
     anchors, count = config["anchors"], config["num_anchors_per_scale"] * heads
@@ -111,7 +123,11 @@ def check_config(config, path):
     for n, anchor in enumerate(anchors):
         require(isinstance(anchor, list) and len(anchor) == 2
                 and all(type(side) in (int, float) and 0 < side <= 1 for side in anchor),
-                f"anchors[{n}] has to be a width and a height above 0, at most 1, not {anchor!r}")
+                f"anchors[{n}] has to be a width and a height above 0, at most 1, not {reprlib.repr(anchor)}")
+
+    outputs = config["num_anchors_per_scale"] * (5 + config["num_classes"])
+    weights += sum(c * (15 * c + outputs) for c in widths[-heads:])          # the seven convolutions of each head
+    require(weights <= MAX_WEIGHTS, f"the network has about {weights:,} weights, more than {MAX_WEIGHTS:,}")
 
 
 class SmolYOLOv3(nn.Module):

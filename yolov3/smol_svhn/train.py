@@ -25,15 +25,17 @@ from tqdm import tqdm
 
 from shared.batches import load_batches, shuffled_batches
 from shared.checkpoint import resume, save_best, save_checkpoint
+from shared.constants import check_values
 from shared.draw import write_training_curves
-from shared.errors import InputError, check_choice, run
+from shared.errors import InputError, check_loss, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
-from shared.paths import RUNS
+from shared.paths import RUNS, open_run
+from shared.processes import stoppable, stopped
 from yolov3.dataset import collate
 from yolov3.loss import yolov3_loss
 from yolov3.smol_svhn.dataset import CLASSES, PRESET, TEST, TRAIN, DigitDataset, read_split
-from yolov3.smol_svhn.evaluate import MEASURES, measure
+from yolov3.smol_svhn.evaluate import MEASURES, check_evaluation, measure
 from yolov3.smol_svhn.model import CONFIG, SmolYOLOv3, read_config
 
 # What to train
@@ -74,7 +76,8 @@ def learning_rate(step):
 
 def check_constants(config):
     """Raises InputError for values that would fail, or be misunderstood, only later."""
-    check_choice("yolov3/smol_svhn/train.py", "SCHEDULE", SCHEDULE, ("cosine", "constant"))
+    check_values("yolov3/smol_svhn/train.py", globals(), SCHEDULE=("cosine", "constant"))
+    check_evaluation()
     if config["num_classes"] != len(CLASSES):
         raise InputError(f"{CONFIG}: num_classes is {config['num_classes']}, but yolov3/smol_svhn/dataset.py has "
                          f"{len(CLASSES)} CLASSES")
@@ -93,7 +96,7 @@ def main():
     torch.set_num_threads(1)                 # for so short a step, several threads would be slower than one
     config = read_config(CONFIG)
     check_constants(config)
-    size, folder = config["image_size"], RUNS / RUN
+    size, folder = config["image_size"], open_run(RUNS / RUN)
 
     # The data
     train = [annotation for part in TRAIN for annotation in read_split(part)]
@@ -119,7 +122,7 @@ def main():
     keys = (batch for step, batch in batches)
     loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
     start_log(folder / "log.csv", COLUMNS, done)
-    bar = tqdm(steps, initial=done, total=MAX_STEPS)
+    bar = tqdm(stoppable(steps), initial=done, total=MAX_STEPS)
     for step in bar:
         # One step: forward, loss, backward, update
         network.train()
@@ -129,9 +132,7 @@ def main():
         predictions = network(images.to(device))
         loss = yolov3_loss(predictions, targets, network.anchors, network.strides)
         terms = {term: loss[term].item() for term in TERMS}
-        if not math.isfinite(terms["total"]):
-            raise InputError(f"yolov3/smol_svhn/train.py: the loss of step {step} is not finite: {terms}. last.pt is "
-                             "unchanged")
+        check_loss("yolov3/smol_svhn/train.py", step, terms)
         loss["total"].backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -146,7 +147,7 @@ def main():
             bar.write(f"step {step}  " + "  ".join(f"{name} {row[name]:.4f}" for name in MEASURES))
             best = save_best(folder / "best.pt", state, row["AP50 test"], best)
         append_row(folder / "log.csv", COLUMNS, row)
-        if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS:
+        if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS or stopped():
             write_training_curves(folder / "curves.png", folder / "log.csv", TERMS, MEASURES)
             save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     print(f"{folder}: curves.png, log.csv, detections/, last.pt, best.pt")
