@@ -49,12 +49,21 @@ def test_the_figures_by_hand(annotations, tmp_path, capsys):
     accuracies = {"class": 0.25, "object": 0.5, "no_object": 1.0}
     report(DETECTIONS, accuracies, annotations, CLASSES, 0.5, tmp_path / "out")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[:3] == [["class", "truths", "AP50", "11-point"], ["dog", "2", "0.2500", "0.2727"],
+    assert lines[:3] == [["VOC", "truths", "AP50", "11-point"], ["dog", "2", "0.2500", "0.2727"],
                          ["mean", "2", "0.2500", "0.2727"]]
     assert lines[3][:1] == ["COCO"]                                          # checked in tests/test_metrics.py
     assert lines[4][:3] == ["at", "confidence", "0.5"] and lines[4][3:7] == ["precision", "0.5000", "recall", "0.5000"]
-    assert lines[5] == ["accuracies", "class", "0.2500", "object", "0.5000", "no_object", "1.0000"]
+    assert lines[5] == ["all", "detections", "recall", "0.5000"]             # one of two dogs, at any score
+    assert lines[6] == ["accuracies", "class", "0.2500", "object", "0.5000", "no_object", "1.0000"]
+    # Of the two best dogs, one is where nothing is and one is correct. The cow has no shares: it is difficult.
+    assert " ".join(lines[7]) == ("best N detections correct 50.0 % localization 0.0 % similar 0.0 % other 0.0 % "
+                                  "background 50.0 %")
     assert (tmp_path / "out" / "precision_recall.png").stat().st_size > 0
+    assert (tmp_path / "out" / "errors.png").stat().st_size > 0
+    figures = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert (figures["VOC AP50"], figures["recall of all detections"]) == (0.25, 0.5)
+    assert figures["errors"] == {"correct": 0.5, "localization": 0, "similar": 0, "other": 0, "background": 0.5}
+    assert figures["VOC AP50, 11-point"] == pytest.approx(3 / 11) and figures["COCO"]["AP50"] == figures["COCO"]["AP75"]
 
     # The files have all detections. Each image has its text file; one that an earlier evaluation left is deleted.
     (tmp_path / "out" / "padilla" / "detections" / "old.txt").write_text("")
@@ -65,6 +74,17 @@ def test_the_figures_by_hand(annotations, tmp_path, capsys):
     assert [image["file_name"] for image in truths["images"]] == ["a.jpg", "b.jpg"]
     assert [image["id"] for image in truths["images"]] == [0, 1]
     assert {image["width"] for image in truths["images"]} == {100}
+
+
+def test_similar_classes_are_handed_on(annotations, tmp_path, capsys):
+    # The better of two dogs is where the cow is. With and without a group it is another kind of error.
+    detections = np.array([[1, 1, 0.9, 1, 2, 20, 40], [1, 1, 0.8, 5, 6, 70, 50]])
+    boxes = np.array([[1.0, 2, 20, 40], [30, 6, 70, 50], [80, 6, 90, 50]])                  # the first is the cow
+    pair = [annotations[0], annotations[1]._replace(boxes=boxes)]
+    report(detections, {}, pair, CLASSES, 0.5, tmp_path, [{"cow", "dog"}])
+    assert "similar 50.0 %  other 0.0 %" in capsys.readouterr().out
+    report(detections, {}, pair, CLASSES, 0.5, tmp_path)
+    assert "similar 0.0 %  other 50.0 %" in capsys.readouterr().out
 
 
 def test_coco_keeps_its_own_ids_and_areas_and_comes_first(annotations, tmp_path, capsys):

@@ -30,9 +30,10 @@ def annotations():
 class Oracle(torch.nn.Module):
     """Takes the place of a network: for image after image, the head that decodes into its objects."""
 
-    def __init__(self, annotations):
+    def __init__(self, annotations, stretched):
         super().__init__()
-        self.targets = iter([DetectionDataset(annotations, SIZE)[i][1] for i in range(len(annotations))])
+        dataset = DetectionDataset(annotations, SIZE, stretched=stretched)
+        self.targets = iter([dataset[i][1] for i in range(len(annotations))])
 
     def forward(self, images):
         cells = SIZE // STRIDE
@@ -48,9 +49,10 @@ class Oracle(torch.nn.Module):
         return head
 
 
-def test_a_perfect_network_is_measured_as_perfect(annotations):
-    cpu = torch.device("cpu")
-    detections, accuracies = evaluate.detect_all(Oracle(annotations), annotations, SIZE, ANCHORS, cpu, workers=0)
+@pytest.mark.parametrize("stretched", [False, True])
+def test_a_perfect_network_is_measured_as_perfect(annotations, stretched):
+    oracle, cpu = Oracle(annotations, stretched), torch.device("cpu")
+    detections, accuracies = evaluate.detect_all(oracle, annotations, SIZE, ANCHORS, cpu, 0, stretched)
     truths = truths_of(annotations)
     easy = truths[truths[:, 6] == 0]
     assert len(truths) == sum(len(a.boxes) for a in annotations) and len(detections) == len(easy)
@@ -149,6 +151,54 @@ def test_detect_writes_boxes_in_pixels_of_the_image(checkpoint, tmp_path, monkey
     assert np.asarray(Image.open(tmp_path / "out" / "a.jpg")).shape == (100, 200, 3)
     printed = capsys.readouterr()
     assert "b.jpg: cannot be read" in printed.out and "1 images at 64 x 64 on cpu, median milliseconds" in printed.out
+
+
+class Recorder(torch.nn.Module):
+    """Takes the place of a network: keeps the images that it gets and predicts 0 everywhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.images = []
+
+    def forward(self, images):
+        self.images.append(images)
+        return torch.zeros(len(images), 5, 2, 2, 25)
+
+
+@pytest.mark.parametrize("stretch, bottom", [(True, 75), (None, 100), ("older", 100)])
+def test_detect_does_to_an_image_what_the_checkpoint_says(checkpoint, tmp_path, monkeypatch, stretch, bottom):
+    # The box of the test before. If the image of 200 x 100 is stretched to the square, 0.5 and 0.75 of the height are
+    # 50 and 75; in the letterbox they were 50 and 100. A checkpoint that does not say what it is has a letterbox. The
+    # image is black; the letterbox has 16 grey rows above it and 16 below.
+    state = load_checkpoint(checkpoint, "YOLOv2Tiny")
+    if stretch != "older":
+        state["stretch"] = stretch
+    save_checkpoint(tmp_path / "last.pt", state)
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
+    scores, recorder = torch.zeros(1, 1, 20), Recorder()
+    scores[0, 0, 11] = 0.6
+    for name, value in [("CHECKPOINT", tmp_path / "last.pt"), ("SOURCE", tmp_path / "a.png"), ("OUT", tmp_path / "out"),
+                        ("fuse_batchnorm", lambda network: recorder),
+                        ("decode", lambda head, anchors: (torch.tensor([[[0.25, 0.5, 0.75, 0.75]]]), scores))]:
+        monkeypatch.setattr(detect, name, value)
+    detect.main()
+    lines = (tmp_path / "out" / "detections.txt").read_text().splitlines()
+    assert lines[1:] == [f"a.png\tdog\t0.6000\t50.0\t50.0\t150.0\t{bottom}.0"]
+    assert (recorder.images[0] == 0.5).sum() == (0 if stretch is True else 3 * 32 * 64)
+
+
+@pytest.mark.parametrize("stretch", [True, None])
+def test_evaluate_does_to_an_image_what_the_checkpoint_says(checkpoint, annotations, tmp_path, monkeypatch, stretch):
+    # Seen through the letterbox, an image that is wider than high has grey bars above and below.
+    save_checkpoint(tmp_path / "last.pt", {**load_checkpoint(checkpoint, "YOLOv2Tiny"), "stretch": stretch})
+    recorder = Recorder()
+    for name, value in [("CHECKPOINT", tmp_path / "last.pt"), ("DATA", {"test": TEST}), ("NUM_WORKERS", 0),
+                        ("fuse_batchnorm", lambda network: recorder), ("report", lambda *_: None)]:
+        monkeypatch.setattr(evaluate, name, value)
+    evaluate.main()
+    wide = [annotation.width > annotation.height for annotation in annotations]
+    grey = [bool((image[:, [0, -1]] == 0.5).all()) for image in torch.cat(recorder.images)]
+    assert any(wide) and grey == [stretch is None and is_wide for is_wide in wide]
 
 
 def test_detect_runs_with_the_network_itself(checkpoint, tmp_path, monkeypatch):

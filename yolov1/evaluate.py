@@ -3,10 +3,12 @@ Measures a trained YOLOv1 on a data set.
 
 Source  The paper evaluates with the VOC devkit (shared/average_precision.py). As Darknet's validate, we keep every
         (box, class) that scores more than .001, after per-class NMS at .5 ([darknet] examples/yolo.c, validate_yolo).
+        The kinds of errors are those of section 4.2 and Figure 4 (shared/error_analysis.py).
 
-    python yolov1/evaluate.py     reads runs/yolov1/last.pt and the data of yolov1/dataset.py; prints tables of average
-                                  precision; writes precision-recall curves to runs/yolov1/evaluation/, and detections
-                                  and truths as text for Padilla's toolkit and as COCO JSON
+    python yolov1/evaluate.py     reads CHECKPOINT and the data of yolov1/dataset.py; prints tables of average
+                                  precision and kinds of errors; writes them with precision-recall curves to its
+                                  folder evaluation/, and detections and truths as text for Padilla's toolkit and as
+                                  COCO JSON
 
 It also prints a ceiling. "Each grid cell only predicts two boxes and can only have one class" (section 2.4), and the
 loss lets a cell learn one object, the first one. A detector that predicts exactly what the loss asks for finds these
@@ -25,31 +27,41 @@ import torch
 from tqdm import tqdm
 
 from shared.annotations import read_annotations
+from shared.batches import ignore_ctrl_c
 from shared.boxes import xyxy_to_cxcywh
+from shared.constants import check_values
 from shared.draw import write_sheet
+from shared.error_analysis import groups_of
 from shared.errors import run
 from shared.metrics import mean_ap, voc_ap
 from shared.nms import nms_per_class
 from shared.paths import RUNS
 from shared.report import draw_detections, report, truths_of
-from yolov1.dataset import TEST, TRAIN, DetectionDataset, collate
+from yolov1.dataset import PRESET, SKIP_UNUSABLE, TEST, TRAIN, DetectionDataset, collate
 from yolov1.loss import assign
 from yolov1.model import STRIDE, decode
 from yolov1.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov1" / "last.pt"  # or best.pt (the highest AP50 on TEST), or RUNS / "yolov1-tiny.weights"
+CHECKPOINT = RUNS / f"yolov1_{PRESET}" / "last.pt"
+# or best.pt (the highest AP50 on TEST), or RUNS / "yolov1-tiny.weights"
 DATA = {"train": TRAIN, "test": TEST}     # papers report the figures of images that the network has not seen: test
 SCORE_THRESHOLD = 0.001                   # [darknet] low, because a precision-recall curve needs doubtful detections
 NMS_THRESHOLD = 0.5                       # [darknet]
 CONFIDENCE = 0.2                          # for precision and recall of the detections that detect.py would show
+SIMILAR = None                            # sets of similar classes: [{"lorry", "van"}]; None: VOC's or COCO's own
 BATCH_SIZE = 8
 NUM_WORKERS = 2
 
 # During a training
-MAX_TRAIN_EVALUATED = 1000                # evaluate at most this many images of TRAIN; of TEST all are evaluated
+MAX_TRAIN_EVALUATED = 300                 # evaluate at most this many images of TRAIN; of TEST all are evaluated
 PICTURES = 6                              # images of TRAIN and of TEST that are drawn
 MEASURES = ["AP50 train", "AP50 test"]
 ACCURACIES = [f"{name} accuracy {split}" for split in ("train", "test") for name in ("class", "object", "no_object")]
+
+
+def check_evaluation():
+    """Raises InputError for values of these constants that cannot be."""
+    check_values("yolov1/evaluate.py", globals())
 
 
 @torch.inference_mode()
@@ -64,7 +76,7 @@ def detect_all(network, annotations, size, num_boxes, device, workers):
                                 no_object  of the background predictors, how many have a confidence of at most .5
     """
     loader = torch.utils.data.DataLoader(DetectionDataset(annotations, size), BATCH_SIZE, collate_fn=collate,
-                                         num_workers=workers)
+                                         num_workers=workers, worker_init_fn=ignore_ctrl_c)
     detections, correct, counted = [], np.zeros(3), np.zeros(3)
     network.eval()
     for images, targets in tqdm(loader, desc="detecting", leave=False):
@@ -127,18 +139,20 @@ def measure(network, train, test, classes, num_boxes, size, device, workers, she
 
 
 def main():
+    check_evaluation()
     network, state = load_detector(CHECKPOINT)
     classes, num_boxes, size = state["classes"], state["boxes"], state["size"]
+    groups = groups_of(classes, SIMILAR)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = network.to(device, memory_format=torch.channels_last)
 
     print(f"{CHECKPOINT}, {state['network']}, step {state['step']}, input {size} x {size}")
     for name, splits in DATA.items():
-        annotations = read_annotations(splits, classes)
+        annotations = read_annotations(splits, classes, SKIP_UNUSABLE)
         print(f"\n{name}: {len(annotations)} images, " + ", ".join(f"{folder} {split}" for folder, split in splits))
         detections, accuracies = detect_all(network, annotations, size, num_boxes, device, NUM_WORKERS)
         folder = Path(CHECKPOINT).parent / "evaluation" / name
-        report(detections, accuracies, annotations, classes, CONFIDENCE, folder)
+        report(detections, accuracies, annotations, classes, CONFIDENCE, folder, groups)
         kept = len(one_object_per_cell(annotations, size // STRIDE))
         objects = sum((~annotation.difficult).sum() for annotation in annotations)
         highest = ceiling(annotations, classes, size // STRIDE)

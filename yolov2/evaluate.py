@@ -3,12 +3,14 @@ Measures a trained YOLOv2 on a data set.
 
 Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/metrics.py). As
         Darknet's validate, we keep every (box, class) that scores more than .005, after per-class NMS at .45 ([darknet]
-        examples/detector.c, validate_detector). Since March 2017 it puts the image into a letterbox, as we do. For the
-        paper's results of 2016 it stretched the image to the square.
+        examples/detector.c, validate_detector). Since March 2017 it puts the image into a letterbox; for the paper's
+        results of 2016 it stretched the image to the square. We do what the network was trained for: STRETCH in
+        dataset.py, which the checkpoint remembers.
 
-    python yolov2/evaluate.py     reads runs/yolov2/last.pt and the data of yolov2/dataset.py; prints tables of average
-                                  precision; writes precision-recall curves to runs/yolov2/evaluation/, and detections
-                                  and truths as text for Padilla's toolkit and as COCO JSON
+    python yolov2/evaluate.py     reads CHECKPOINT and the data of yolov2/dataset.py; prints tables of average
+                                  precision and kinds of errors; writes them with precision-recall curves to its
+                                  folder evaluation/, and detections and truths as text for Padilla's toolkit and as
+                                  COCO JSON
 
 What changed from yolov1/evaluate.py: the thresholds, which were .001 (score) and .5 (NMS); since March 2017 the
 letterbox. No ceiling is computed, because a cell is no longer limited to one object.
@@ -20,37 +22,48 @@ import torch
 from tqdm import tqdm
 
 from shared.annotations import read_annotations
+from shared.batches import ignore_ctrl_c
+from shared.constants import check_values
 from shared.draw import write_sheet
+from shared.error_analysis import groups_of
 from shared.errors import run
 from shared.layers import fuse_batchnorm
 from shared.metrics import mean_ap, voc_ap
 from shared.nms import nms_per_class
 from shared.paths import RUNS
 from shared.report import draw_detections, report, truths_of
-from yolov2.dataset import TEST, TRAIN, DetectionDataset, collate, undo_letterbox
+from yolov2.dataset import PRESET, SKIP_UNUSABLE, STRETCH, TEST, TRAIN, DetectionDataset, collate, undo_letterbox
 from yolov2.loss import assign
 from yolov2.model import decode
 from yolov2.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov2" / "last.pt"  # or best.pt (the highest AP50 on TEST), or RUNS / "yolov2-voc.weights"
+CHECKPOINT = RUNS / f"yolov2_{PRESET}" / "last.pt"
+# or best.pt (the highest AP50 on TEST), or RUNS / "yolov2-voc.weights"
+SIZE = None                               # of the input; None: the checkpoint's. YOLOv2's Table 3 tries several
 DATA = {"train": TRAIN, "test": TEST}     # papers report the figures of images that the network has not seen: test
 SCORE_THRESHOLD = 0.005                   # [darknet] low, because a precision-recall curve needs doubtful detections
 NMS_THRESHOLD = 0.45                      # [darknet]
 CONFIDENCE = 0.5                          # for precision and recall of the detections that detect.py would show
+SIMILAR = None                            # sets of similar classes: [{"lorry", "van"}]; None: VOC's or COCO's own
 BATCH_SIZE = 8
 NUM_WORKERS = 2
 
 # During a training
-MAX_TRAIN_EVALUATED = 1000                # evaluate at most this many images of TRAIN; of TEST all are evaluated
+MAX_TRAIN_EVALUATED = 300                 # evaluate at most this many images of TRAIN; of TEST all are evaluated
 PICTURES = 6                              # images of TRAIN and of TEST that are drawn
 MEASURES = ["AP50 train", "AP50 test"]
 ACCURACIES = [f"{name} accuracy {split}" for split in ("train", "test") for name in ("class", "object", "no_object")]
 
 
+def check_evaluation():
+    """Raises InputError for values of these constants that cannot be."""
+    check_values("yolov2/evaluate.py", globals())
+
+
 @torch.inference_mode()
-def detect_all(network, annotations, size, anchors, device, workers):
+def detect_all(network, annotations, size, anchors, device, workers, stretched=STRETCH):
     """
-    Runs the network on every image in its letterbox of size x size.
+    Runs the network on every image in its letterbox of size x size, or stretched to size x size.
 
     returns  detections (D, 7)  image, label, score, left, top, right, bottom in pixels of the image
              accuracies         a dict of three fractions:
@@ -58,8 +71,9 @@ def detect_all(network, annotations, size, anchors, device, workers):
                                 object     of the responsible predictors, how many have an objectness above .5
                                 no_object  of the background predictors, how many have an objectness of at most .5
     """
-    loader = torch.utils.data.DataLoader(DetectionDataset(annotations, size), BATCH_SIZE, collate_fn=collate,
-                                         num_workers=workers)
+    dataset = DetectionDataset(annotations, size, stretched=stretched)
+    loader = torch.utils.data.DataLoader(dataset, BATCH_SIZE, collate_fn=collate, num_workers=workers,
+                                         worker_init_fn=ignore_ctrl_c)
     detections, correct, counted = [], np.zeros(3), np.zeros(3)
     network.eval()
     for images, targets in tqdm(loader, desc="detecting", leave=False):
@@ -69,7 +83,11 @@ def detect_all(network, annotations, size, anchors, device, workers):
         for n, (boxes, scores) in enumerate(zip(*decode(head, anchors)), first):         # (L, 4), (L, C)
             width, height = annotations[n].width, annotations[n].height
             rows = nms_per_class(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD).double().cpu().numpy()   # (D, 6)
-            rows[:, 2:] = undo_letterbox(rows[:, 2:], width, height, size, size).clip(0, [width, height] * 2)
+            if stretched:
+                corners = rows[:, 2:] * ([width, height] * 2)                # (D, 4)  in pixels of the image
+            else:
+                corners = undo_letterbox(rows[:, 2:], width, height, size, size)             # (D, 4)
+            rows[:, 2:] = corners.clip(0, [width, height] * 2)
             detections.append(np.insert(rows, 0, n, axis=1))                 # (D, 7)
 
         slots, objects, _, background = assign(head, targets, anchors)
@@ -97,18 +115,20 @@ def measure(network, train, test, classes, anchors, size, device, workers, sheet
 
 
 def main():
+    check_evaluation()
     network, state = load_detector(CHECKPOINT)
-    classes, anchors, size = state["classes"], state["anchors"], state["size"]
+    classes, anchors, size = state["classes"], state["anchors"], SIZE or state["size"]
+    groups = groups_of(classes, SIMILAR)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = fuse_batchnorm(network).to(device, memory_format=torch.channels_last)
 
     print(f"{CHECKPOINT}, {state['network']}, step {state['step']}, input {size} x {size}")
     for name, splits in DATA.items():
-        annotations = read_annotations(splits, classes)
+        annotations = read_annotations(splits, classes, SKIP_UNUSABLE)
         print(f"\n{name}: {len(annotations)} images, " + ", ".join(f"{folder} {split}" for folder, split in splits))
-        detections, accuracies = detect_all(network, annotations, size, anchors, device, NUM_WORKERS)
+        detections, accuracies = detect_all(network, annotations, size, anchors, device, NUM_WORKERS, state["stretch"])
         folder = Path(CHECKPOINT).parent / "evaluation" / name
-        report(detections, accuracies, annotations, classes, CONFIDENCE, folder)
+        report(detections, accuracies, annotations, classes, CONFIDENCE, folder, groups)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@ Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/me
         Darknet's validate, we keep every (box, class) that scores more than .005, after per-class NMS at .45 ([darknet]
         examples/detector.c, validate_detector).
 
-    python yolov3/evaluate.py     reads runs/yolov3/last.pt and the data of yolov3/dataset.py; prints tables of average
-                                  precision; writes precision-recall curves to runs/yolov3/evaluation/, and detections
-                                  and truths as text for Padilla's toolkit and as COCO JSON
+    python yolov3/evaluate.py     reads CHECKPOINT and the data of yolov3/dataset.py; prints tables of average
+                                  precision and kinds of errors; writes them with precision-recall curves to its
+                                  folder evaluation/, and detections and truths as text for Padilla's toolkit and as
+                                  COCO JSON
 
-What changed from yolov2/evaluate.py: there are three heads.
+What changed from yolov2/evaluate.py: there are three heads; the image is always in its letterbox.
 """
 from pathlib import Path
 
@@ -18,31 +19,42 @@ import torch
 from tqdm import tqdm
 
 from shared.annotations import read_annotations
+from shared.batches import ignore_ctrl_c
+from shared.constants import check_values
 from shared.draw import write_sheet
+from shared.error_analysis import groups_of
 from shared.errors import run
 from shared.layers import fuse_batchnorm
 from shared.metrics import mean_ap, voc_ap
 from shared.nms import nms_per_class
 from shared.paths import RUNS
 from shared.report import draw_detections, report, truths_of
-from yolov3.dataset import TEST, TRAIN, DetectionDataset, collate, undo_letterbox
+from yolov3.dataset import PRESET, SKIP_UNUSABLE, TEST, TRAIN, DetectionDataset, collate, undo_letterbox
 from yolov3.loss import assign
 from yolov3.model import decode
 from yolov3.weights import load_detector
 
-CHECKPOINT = RUNS / "yolov3" / "last.pt"  # or best.pt (the highest AP50 on TEST), or RUNS / "yolov3.weights"
+CHECKPOINT = RUNS / f"yolov3_{PRESET}" / "last.pt"
+# or best.pt (the highest AP50 on TEST), or RUNS / "yolov3.weights"
+SIZE = None                               # of the input; None: the checkpoint's. YOLOv2's Table 3 tries several
 DATA = {"train": TRAIN, "test": TEST}     # papers report the figures of images that the network has not seen: test
 SCORE_THRESHOLD = 0.005                   # [darknet] low, because a precision-recall curve needs doubtful detections
 NMS_THRESHOLD = 0.45                      # [darknet]
 CONFIDENCE = 0.5                          # for precision and recall of the detections that detect.py would show
+SIMILAR = None                            # sets of similar classes: [{"lorry", "van"}]; None: VOC's or COCO's own
 BATCH_SIZE = 8
 NUM_WORKERS = 2
 
 # During a training
-MAX_TRAIN_EVALUATED = 1000                # evaluate at most this many images of TRAIN; of TEST all are evaluated
+MAX_TRAIN_EVALUATED = 300                 # evaluate at most this many images of TRAIN; of TEST all are evaluated
 PICTURES = 6                              # images of TRAIN and of TEST that are drawn
 MEASURES = ["AP50 train", "AP50 test"]
 ACCURACIES = [f"{name} accuracy {split}" for split in ("train", "test") for name in ("class", "object", "no_object")]
+
+
+def check_evaluation():
+    """Raises InputError for values of these constants that cannot be."""
+    check_values("yolov3/evaluate.py", globals())
 
 
 @torch.inference_mode()
@@ -57,7 +69,7 @@ def detect_all(network, annotations, size, anchors, device, workers):
                                 no_object  of the background predictors whose objectness is at most .5
     """
     loader = torch.utils.data.DataLoader(DetectionDataset(annotations, size), BATCH_SIZE, collate_fn=collate,
-                                         num_workers=workers)
+                                         num_workers=workers, worker_init_fn=ignore_ctrl_c)
     detections, correct, counted = [], np.zeros(3), np.zeros(3)
     network.eval()
     for images, targets in tqdm(loader, desc="detecting", leave=False):
@@ -95,18 +107,20 @@ def measure(network, train, test, classes, anchors, size, device, workers, sheet
 
 
 def main():
+    check_evaluation()
     network, state = load_detector(CHECKPOINT)
-    classes, anchors, size = state["classes"], state["anchors"], state["size"]
+    classes, anchors, size = state["classes"], state["anchors"], SIZE or state["size"]
+    groups = groups_of(classes, SIMILAR)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = fuse_batchnorm(network).to(device, memory_format=torch.channels_last)
 
     print(f"{CHECKPOINT}, {state['network']}, step {state['step']}, input {size} x {size}")
     for name, splits in DATA.items():
-        annotations = read_annotations(splits, classes)
+        annotations = read_annotations(splits, classes, SKIP_UNUSABLE)
         print(f"\n{name}: {len(annotations)} images, " + ", ".join(f"{folder} {split}" for folder, split in splits))
         detections, accuracies = detect_all(network, annotations, size, anchors, device, NUM_WORKERS)
         folder = Path(CHECKPOINT).parent / "evaluation" / name
-        report(detections, accuracies, annotations, classes, CONFIDENCE, folder)
+        report(detections, accuracies, annotations, classes, CONFIDENCE, folder, groups)
 
 
 if __name__ == "__main__":
