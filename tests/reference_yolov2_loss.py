@@ -36,10 +36,10 @@ def box_delta(delta, t, anchor, row, col, H, W, box, weight):
     delta[3] = weight * (log(h * H / p_h) - t[3])
 
 
-def darknet_delta(prediction, targets, seen):
+def darknet_delta(prediction, targets, seen, year=2017):
     """
     prediction (B, A, H, W, 5 + C), targets (N, 6) -> (B, A, H, W, 5 + C) minus the gradient of the loss, summed over
-    the images. The anchors are ANCHORS.
+    the images. The anchors are ANCHORS. In 2016 Darknet did not multiply coord_scale, which is 1, by 2 - w h.
     """
     B, A, H, W, _ = prediction.shape
     delta = torch.zeros_like(prediction)
@@ -65,7 +65,7 @@ def darknet_delta(prediction, targets, seen):
             shapes = [iou([0, 0, w * W, h * H], [0, 0, p_w, p_h]) for p_w, p_h in ANCHORS]
             anchor, row, col = shapes.index(max(shapes)), int(y * H), int(x * W)
             t, d = prediction[image, anchor, row, col].tolist(), delta[image, anchor, row, col]
-            box_delta(d, t, anchor, row, col, H, W, truth, 2 - w * h)
+            box_delta(d, t, anchor, row, col, H, W, truth, 2 - w * h if year == 2017 else 1)
             d[4] = 5 * (iou(predicted_box(t, anchor, row, col, H, W), truth) - sigmoid(t[4]))
             total = sum(exp(score) for score in t[5:])
             for k, score in enumerate(t[5:]):

@@ -1,12 +1,15 @@
-"""The letterbox and the augmentation by hand, on images drawn here; every process draws the same random numbers."""
+"""
+The letterbox, the stretch and both augmentations by hand, on images drawn here; every process draws the same random
+numbers.
+"""
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from shared.voc import Annotation
-from yolov2.dataset import (DetectionDataset, collate, letterbox, letterbox_boxes, letterbox_geometry, place,
-                            undo_letterbox)
+from yolov2.dataset import (DetectionDataset, collate, crop, letterbox, letterbox_boxes, letterbox_geometry, place,
+                            stretch, undo_letterbox)
 
 
 @pytest.fixture
@@ -61,6 +64,38 @@ def test_targets_of_evaluation(annotation):
     # object is left out.
     assert targets.shape == (1, 5) and targets[0].tolist() == pytest.approx([3, 0.3, 0.425, 0.4, 0.25])
     assert image.shape == (3, 64, 64) and image[0, 27, 19] == 1 and image[0, 40, 50] == 0 and image[0, 5, 5] == 0.5
+
+
+def test_targets_of_evaluation_when_images_are_stretched(annotation):
+    image, targets = DetectionDataset([annotation], 64, stretched=True)[0]
+    # Centre (60 / 200, 35 / 100) = (0.3, 0.35), size (80 / 200, 50 / 100) = (0.4, 0.5); the letterbox has (0.3, 0.425)
+    # and (0.4, 0.25). On the square of 64 the white box reaches from 6.4 to 32 across and from 6.4 to 38.4 down; the
+    # rest is black, and nothing is grey.
+    assert targets.shape == (1, 5) and targets[0].tolist() == pytest.approx([3, 0.3, 0.35, 0.4, 0.5])
+    assert image.shape == (3, 64, 64) and image[0, 8, 8] == 1 == image[0, 36, 30]
+    assert image[0, 41, 20] == 0 == image[0, 20, 35] == image[0, 4, 20]
+
+
+def test_stretch_by_hand():
+    # 3 x 2 pixels, rows of 0, 100, 200 and of 10, 110, 210, into 5 x 5. The corners stay: the five columns are at 0,
+    # 1/2, 1, 3/2, 2 of the old ones, 0 50 100 150 200, and the middle row is half-way between the two rows.
+    image = np.repeat(np.array([[[0], [100], [200]], [[10], [110], [210]]], np.uint8), 3, 2)
+    square = stretch(image, 5)
+    assert square.shape == (3, 5, 5)
+    assert (square[0, 0] * 255).tolist() == pytest.approx([0, 50, 100, 150, 200], abs=1e-3)
+    assert (square[1, 2] * 255).tolist() == pytest.approx([5, 55, 105, 155, 205], abs=1e-3)
+
+
+@pytest.mark.parametrize("draw", range(8))
+def test_cropped_boxes_stay_on_their_objects(annotation, draw):
+    image, targets = DetectionDataset([annotation], 96, augment=True, stretched=True)[0, 96, (7, draw)]
+    assert image.shape == (3, 96, 96) and 0 <= image.min() and image.max() <= 1
+    (label, x, y, w, h), = targets.tolist()
+    assert label == 3
+    white = image.amax(0) > 0.5 * image.max()
+    columns, rows = white.any(0).nonzero(), white.any(1).nonzero()
+    assert [columns.min(), columns.max() + 1] == pytest.approx([(x - w / 2) * 96, (x + w / 2) * 96], abs=1.5)
+    assert [rows.min(), rows.max() + 1] == pytest.approx([(y - h / 2) * 96, (y + h / 2) * 96], abs=1.5)
 
 
 @pytest.mark.parametrize("draw", range(8))
@@ -134,6 +169,23 @@ def test_placement_by_hand():
     canvas, boxes = place(image.transpose(1, 0, 2), box[:, [1, 0, 3, 2]], 64, 0, Fixed(0.5, 0.5, 1, 0))
     assert boxes[0].tolist() == pytest.approx([32 + 3.2, 6.4, 32 + 19.2, 32])
     assert (canvas[:, :32] == 127).all() and (canvas[:, 32:] == 255).all()
+
+
+def test_the_crop_of_2016_by_hand():
+    # 200 x 100, jitter .2. The left side moves in by 20 % to 40, the right side out by 20 % to 240: 200 wide. The upper
+    # side moves out by 20 % to -20, the lower side in by 10 % to 90: 110 high. Into 64 x 64: the box (20, 10, 100, 60)
+    # less (40, -20), times (64 / 200, 64 / 110), is (-6.4, 17.45, 19.2, 46.55). It is clipped later.
+    image, box = np.zeros((100, 200, 3), np.uint8), np.array([[20.0, 10, 100, 60]])
+    image[:, 150:], image[:5] = (255, 0, 0), (0, 255, 0)
+    square, boxes = crop(image, box, 64, 0.2, Fixed(1, 0, 0, 0.75))
+    assert boxes[0].tolist() == pytest.approx([-6.4, 30 * 64 / 110, 19.2, 80 * 64 / 110])
+    assert [30 * 64 / 110, 80 * 64 / 110] == pytest.approx([17.45, 46.55], abs=0.01)
+    # The rows up to 5 are green, plus 20: up to 25 * 64 / 110 = 14.5. Above the image its first row is repeated. The
+    # columns from 150 on are red, less 40: from 110 * 64 / 200 = 35.2 on, to the very end at 240.
+    assert (square[:13] == [0, 255, 0]).all() and (square[16:, 37:] == [255, 0, 0]).all() and not square[16:, :34].any()
+    # Without jitter it is the whole image: (20, 10, 100, 60) times (64 / 200, 64 / 100).
+    _, boxes = crop(image, box, 64, 0, Fixed(0, 0.3, 0.6, 1))
+    assert boxes[0].tolist() == pytest.approx([6.4, 6.4, 32, 38.4])
 
 
 def test_tiny_boxes_are_dropped_only_in_training(annotation):

@@ -20,7 +20,9 @@ The world is as small as it can be: one image of 2 x 2 cells, one anchor of 1 x 
 The predictions are logarithms, so that sigmoids are fractions: sigmoid(log 3) = 3/4, sigmoid(-log 3) = 1/4.
 python yolov2/loss.py prints the terms of this world for a network that predicts 0 everywhere.
 """
+import sys
 from math import exp, log
+from types import ModuleType
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from pytest import approx
 
 import yolov2.loss
 from reference_yolov2_loss import darknet_delta
+from shared.paths import ROOT
 from yolov2.loss import assign, yolov2_loss
 from yolov2.model import ANCHORS
 
@@ -84,6 +87,33 @@ def test_coordinates():
     for number, wrong in [(2.5598, 0.5 * 1.875 * ((-0.5 - 1) ** 2 + (log(0.5) + 0.5 - 0.5) ** 2)),     # w / p_w, no log
                           (0.2344, 0.5 * 1.875 * 0.5 / 2)]:                            # a mean over the coordinates
         assert wrong == approx(number, abs=1e-4) and loss["wh"].item() != approx(wrong, abs=0.01)
+
+
+def test_the_loss_of_2016_has_no_size_weight(monkeypatch):
+    # The predictions and squares of the last test, without 1.875: xy = 1/2 * 0.3125 = 0.15625, wh = 1/2 * 0.5 = 0.25.
+    # The other terms stay as they are.
+    prediction = small_world()
+    prediction[0, 0, 0, 1, :4] = torch.tensor([log(3), -log(3), -0.5, log(0.5) + 0.5])
+    weighted = yolov2_loss(prediction, TARGETS, ONE_ANCHOR, seen=1)
+    monkeypatch.setattr(yolov2.loss, "SIZE_WEIGHT", False)
+    loss = yolov2_loss(prediction, TARGETS, ONE_ANCHOR, seen=1)
+    assert loss["xy"].item() == approx(0.15625, abs=1e-6)
+    assert loss["wh"].item() == approx(0.25, abs=1e-6)
+    for term in ("object", "no_object", "class", "prior"):
+        assert loss[term] == weighted[term]
+    assert loss["total"].item() == approx(weighted["total"].item() - 0.875 * (0.15625 + 0.25))
+    assert yolov2_loss(prediction, torch.zeros(0, 6), ONE_ANCHOR)["xy"] == 0     # no object: nothing to weight
+
+
+@pytest.mark.parametrize("preset, size_weight", [("sample", True), ("darknet", True), ("darknet_coco", True),
+                                                 ("darknet_2016", False)])
+def test_the_loss_of_each_preset(monkeypatch, preset, size_weight):
+    dataset, loss = ModuleType("yolov2.dataset"), ModuleType("yolov2.loss")
+    dataset.PRESET = preset
+    with monkeypatch.context() as context:
+        context.setitem(sys.modules, "yolov2.dataset", dataset)
+        exec((ROOT / "yolov2" / "loss.py").read_text().split("@torch.no_grad")[0], loss.__dict__)
+    assert loss.SIZE_WEIGHT is size_weight
 
 
 def test_objectness_and_class():
@@ -283,10 +313,12 @@ def test_half_precision_heads_are_computed_in_full():
     assert loss["no_object"].item() == approx(845 / 2 * sigmoid(-3) ** 2, rel=1e-5)
 
 
-@pytest.mark.parametrize("seed, seen", [(0, 64), (1, 12799), (2, 12800), (3, 64), (4, 99999)])
-def test_gradient_is_minus_darknets_delta(seed, seen):
+@pytest.mark.parametrize("seed, seen, year", [(0, 64, 2017), (1, 12799, 2017), (2, 12800, 2017), (3, 64, 2017),
+                                              (4, 99999, 2017), (5, 64, 2016)])
+def test_gradient_is_minus_darknets_delta(seed, seen, year, monkeypatch):
     # Three images of 5 x 3 cells: one crowded, with objects that share cells and anchors, one empty, one with two
     # objects.
+    monkeypatch.setattr(yolov2.loss, "SIZE_WEIGHT", year == 2017)
     generator = torch.Generator().manual_seed(seed)
     prediction = torch.randn(3, 5, 3, 5, 8, generator=generator)
     prediction[..., 2:4] = prediction[..., 2:4] / 2 - 1.2            # boxes smaller than the image: some are ignored
@@ -299,5 +331,5 @@ def test_gradient_is_minus_darknets_delta(seed, seen):
     assert len(slots) < 38                                           # some objects have lost their slot,
     assert background.sum() < 3 * 75 - len(slots)                    # and some predictors are ignored
     yolov2_loss(prediction, crowd, seen=seen)["total"].backward()
-    expected = darknet_delta(prediction.detach(), crowd, seen)
+    expected = darknet_delta(prediction.detach(), crowd, seen, year)
     torch.testing.assert_close(-3 * prediction.grad, expected, atol=1e-5, rtol=1e-4)

@@ -8,7 +8,7 @@ import torch.nn as nn
 from shared.boxes import xyxy_to_cxcywh
 from shared.layers import count_operations, fuse_batchnorm
 from yolov2.loss import assign
-from yolov2.model import ANCHORS, COCO_ANCHORS, ConvBlock, Reorg, YOLOv2, decode
+from yolov2.model import ANCHORS, ANCHORS_2016, COCO_ANCHORS, COCO_ANCHORS_2016, ConvBlock, Reorg, YOLOv2, decode
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,56 @@ def test_parameters_and_operations_are_the_published_ones(classes, anchors, para
     assert round(sum(row[4] for row in rows) / 1e9, 3) == billions
 
 
+@pytest.fixture(scope="module")
+def network_of_2016():
+    torch.manual_seed(0)
+    return YOLOv2(20, ANCHORS_2016, passthrough_channels=None).eval()
+
+
+def test_parameters_and_operations_of_2016(network_of_2016):
+    # [darknet] yolo-voc.2.0.cfg, the weights of its 22 convolutions, 3 x 3 and 1 x 1 in turn:
+    #   stages 1 to 3  9*3*32 + 9*32*64 + 9*64*128 + 128*64 + 9*64*128           =    174,944
+    #   stage 4        9*128*256 + 256*128 + 9*128*256                           =    622,592
+    #   stage 5        3 * 9*256*512 + 2 * 512*256                               =  3,801,088
+    #   stage 6        3 * 9*512*1024 + 2 * 1024*512                             = 15,204,352
+    #   head           2 * 9*1024*1024 + 9*(4*512 + 1024)*1024 + 1024*125        = 47,313,920
+    #   BatchNorm      2 for each filter: 2 * (416 + 640 + 2048 + 4096 + 3*1024) =     20,544
+    #   biases         125
+    # BatchNorm's mean and variance, 2 more for each filter, are no parameters, but they are in a .weights file.
+    parts = [9*3*32 + 9*32*64 + 9*64*128 + 128*64 + 9*64*128, 9*128*256 + 256*128 + 9*128*256,
+             3 * 9*256*512 + 2 * 512*256, 3 * 9*512*1024 + 2 * 1024*512,
+             2 * 9*1024*1024 + 9*(4*512 + 1024)*1024 + 1024*125, 2 * (416 + 640 + 2048 + 4096 + 3*1024), 125]
+    assert parts == [174_944, 622_592, 3_801_088, 15_204_352, 47_313_920, 20_544, 125]
+    assert [32 + 64 + 128 + 64 + 128, 256 + 128 + 256, 3 * 512 + 2 * 256, 3 * 1024 + 2 * 512] == [416, 640, 2048, 4096]
+    rows = count_operations(network_of_2016, 416, 416)
+    assert sum(row[3] for row in rows) == sum(parts) == 67_137_565
+    # The last 3 x 3 takes 2 * 13*13 * 9*3072*1024 = 9.569 billion operations, with 1280 channels 3.987. The 1 x 1 x 64
+    # would take 2 * 26*26 * 512*64 = .044. So 29.360 + 9.569 - 3.987 - .044 = 34.898 instead of 29.360. The authors'
+    # page has 34.90 for the YOLOv2 that reaches 76.8 mAP.
+    terms = [2 * 13*13 * 9*3072*1024, 2 * 13*13 * 9*1280*1024, 2 * 26*26 * 512*64]
+    assert [round(term / 1e9, 3) for term in terms] == [9.569, 3.987, 0.044]
+    assert round(29.360 + 9.569 - 3.987 - 0.044, 3) == 34.898 == round(sum(row[4] for row in rows) / 1e9, 3)
+
+
+def test_the_routes_of_2016(network_of_2016):
+    # No 1 x 1: reorg takes the 512 channels as they are, and its 2048 come before the 1024.
+    inputs = []
+    hook = network_of_2016.detect32.register_forward_hook(lambda layer, received, output: inputs.append(received[0]))
+    images = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        assert network_of_2016(images).shape == (1, 5, 2, 3, 25)
+        stride16, stride32 = network_of_2016.backbone(images)
+        neck = network_of_2016.neck32(stride32)
+    hook.remove()
+    assert inputs[0].shape == (1, 3072, 2, 3)
+    assert inputs[0][:, :2048].equal(Reorg()(stride16)) and inputs[0][:, 2048:].equal(neck)
+
+
 def test_the_anchors_are_those_of_the_cfgs():
-    # [darknet] yolov2-voc.cfg and yolov2.cfg, in cells.
+    # [darknet] yolov2-voc.cfg and yolov2.cfg, in cells; and yolo-voc.2.0.cfg and yolo.2.0.cfg, of 2016.
+    assert ANCHORS_2016 == [(1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11), (16.62, 10.52)]
+    assert COCO_ANCHORS_2016 == [(0.738768, 0.874946), (2.42204, 2.65704), (4.30971, 7.04493), (10.246, 4.59428),
+                                 (12.6868, 11.8741)]
     assert ANCHORS == [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053),
                        (11.2364, 10.0071)]
     assert COCO_ANCHORS == [(0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778),
@@ -101,6 +149,29 @@ def test_reorg_worked_by_hand():
     assert out.shape == (1, 16, 2, 2)
     assert out[0, [0, 1, 2, 4, 8, 12]].tolist() == [[[0, 2], [4, 6]], [[16, 18], [20, 22]], [[32, 34], [36, 38]],
                                                     [[1, 3], [5, 7]], [[8, 10], [12, 14]], [[9, 11], [13, 15]]]
+
+
+def test_reorg_keeps_columns_and_mixes_rows():
+    # Each number of a map is its own row, then its own column. A cell should get the two rows and columns 2i, 2i + 1.
+    def origins(cells, row):
+        """How many of its 256 numbers a cell gets from each row, counted from its own first one, and each column."""
+        rows = torch.arange(2.0 * cells).view(1, 1, -1, 1).expand(1, 64, 2 * cells, 2 * cells)
+        found = []
+        for x, first in (rows, 2 * row), (rows.mT, 6):
+            values, counts = (Reorg()(x)[0, :, row, 3] - first).int().unique(return_counts=True)
+            found.append(dict(zip(values.tolist(), counts.tolist())))
+        return found
+
+    # 13 x 13 cells: half from its own rows, a quarter from the row above and a quarter from the row below. At the edges
+    # of the map, rows 0 to 25, the other edge takes their place.
+    columns = {0: 128, 1: 128}
+    assert origins(13, 6) == [{-1: 64, 0: 64, 1: 64, 2: 64}, columns]
+    assert origins(13, 0) == [{25: 64, 0: 64, 1: 64, 2: 64}, columns]
+    assert origins(13, 12) == [{-1: 64, 0: 64, 1: 64, -24: 64}, columns]
+    # 10 x 10 cells: half from its own rows and half from the row below, or, in every second row, from the row above.
+    for row in range(0, 10, 2):
+        assert origins(10, row) == [{0: 128, 2: 128}, columns]
+        assert origins(10, row + 1) == [{-1: 128, 1: 128}, columns]
 
 
 def test_reorg_follows_darknets_indices():

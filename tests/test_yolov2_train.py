@@ -16,7 +16,7 @@ from PIL import Image
 import yolov2.evaluate
 import yolov2.loss
 import yolov2.train as train
-from shared.checkpoint import load_checkpoint
+from shared.checkpoint import load_checkpoint, save_checkpoint
 from shared.errors import InputError
 from shared.paths import ROOT
 from shared.voc import CLASSES
@@ -32,6 +32,16 @@ def test_darknets_learning_rate(monkeypatch):
         monkeypatch.setattr(train, name, value)
     for step, rate in [(1, 1e-15), (500, 1e-3 / 16), (999, 1e-3 * 0.999 ** 4), (1000, 1e-3), (39_999, 1e-3),
                        (40_000, 1e-4), (59_999, 1e-4), (60_000, 1e-5), (80_200, 1e-5)]:
+        assert train.learning_rate(step) == pytest.approx(rate, rel=1e-9)
+
+
+def test_the_learning_rate_of_2016(monkeypatch):
+    # [darknet] yolo-voc.2.0.cfg: learning_rate=0.0001, steps=100,25000,35000, scales=10,.1,.1
+    for name, value in [("PRESET", "darknet_2016"), ("SCHEDULE", "steps"), ("BURN_IN", 100),
+                        ("LR_STEPS", [25_000, 35_000]), ("LEARNING_RATE", 1e-3)]:
+        monkeypatch.setattr(train, name, value)
+    for step, rate in [(1, 1e-4), (99, 1e-4), (100, 1e-3), (24_999, 1e-3), (25_000, 1e-4), (34_999, 1e-4),
+                       (35_000, 1e-5), (45_000, 1e-5)]:
         assert train.learning_rate(step) == pytest.approx(rate, rel=1e-9)
 
 
@@ -54,21 +64,26 @@ def test_the_input_size_changes_every_ten_steps_and_ends_at_the_largest(monkeypa
 
 
 @pytest.mark.parametrize("preset, expected", [
-    ("darknet", dict(MAX_STEPS=80_200, LR_STEPS=[40_000, 60_000], TEST_SIZE=416)),
-    ("darknet_coco", dict(MAX_STEPS=500_200, LR_STEPS=[400_000, 450_000], TEST_SIZE=608))])
-def test_the_authors_values(preset, expected):
-    # [darknet] yolov2-voc.cfg and yolov2.cfg. The presets are chosen when the files are imported, so here they are
-    # compiled once more, with another PRESET.
+    ("darknet", dict(MAX_STEPS=80_200, LR_STEPS=[40_000, 60_000], TEST_SIZE=416, ANCHORS=None)),
+    ("darknet_2016", dict(MAX_STEPS=45_000, LR_STEPS=[25_000, 35_000], TEST_SIZE=416, ANCHORS=None, BURN_IN=100,
+                          NETWORK="YOLOv2 of 2016", TRAIN_SIZES=[416], STRETCH=True, JITTER=0.2, SMALLEST=0.005)),
+    ("darknet_coco", dict(MAX_STEPS=500_200, LR_STEPS=[400_000, 450_000], TEST_SIZE=608, ANCHORS=COCO_ANCHORS))])
+def test_the_authors_values(preset, expected, monkeypatch):
+    # [darknet] yolov2-voc.cfg, yolo-voc.2.0.cfg and yolov2.cfg. The presets are chosen when the files are imported, so
+    # here they are compiled once more, with another PRESET.
     values = {}
-    dataset = (ROOT / "yolov2" / "dataset.py").read_text().replace('PRESET = "sample"', f'PRESET = "{preset}"')
-    exec(compile(dataset[:dataset.index("JITTER =")], "dataset.py", "exec"), values)
+    monkeypatch.setenv("PRESET", preset)
+    dataset = (ROOT / "yolov2" / "dataset.py").read_text()
+    exec(compile(dataset[:dataset.index("class DetectionDataset")], "dataset.py", "exec"), values)
     assert len(values["CLASSES"]) == (80 if preset == "darknet_coco" else 20)
     text = (ROOT / "yolov2" / "train.py").read_text()
     exec(compile(text[text.index("# What to train"):text.index("def learning_rate")], "train.py", "exec"),
          {**vars(train), **values}, values)
-    expected |= dict(BATCH_SIZE=64, SUBDIVISIONS=8, TRAIN_SIZES=[320, 352, 384, 416, 448, 480, 512, 544, 576, 608],
-                     AUGMENT=True, OPTIMIZER="sgd", LEARNING_RATE=1e-3, BURN_IN=1000, SCHEDULE="steps",
-                     BATCHNORM_MOMENTUM=0.01, MOMENTUM=0.9, WEIGHT_DECAY=5e-4)
+    of_all = dict(BATCH_SIZE=64, SUBDIVISIONS=8, TRAIN_SIZES=[320, 352, 384, 416, 448, 480, 512, 544, 576, 608],
+                  AUGMENT=True, OPTIMIZER="sgd", LEARNING_RATE=1e-3, BURN_IN=1000, SCHEDULE="steps", NETWORK="YOLOv2",
+                  BATCHNORM_MOMENTUM=0.01, MOMENTUM=0.9, WEIGHT_DECAY=5e-4, STRETCH=False, JITTER=0.3, SMALLEST=0.001,
+                  HUE=0.1, SATURATION=1.5, EXPOSURE=1.5)
+    expected = of_all | expected
     assert {name: values[name] for name in expected} == expected
 
 
@@ -97,8 +112,8 @@ def test_sgd_worked_by_hand(monkeypatch):
 
 # ---- trainings of a few steps, in this process
 
-SHORT = dict(MAX_STEPS=4, BATCH_SIZE=8, TRAIN_SIZES=[64], TEST_SIZE=64, EVALUATE_EVERY=2, CHECKPOINT_EVERY=2,
-             NUM_WORKERS=0)
+SHORT = dict(RUN="yolov2", MAX_STEPS=4, BATCH_SIZE=8, TRAIN_SIZES=[64], TEST_SIZE=64,
+             EVALUATE_EVERY=2, CHECKPOINT_EVERY=2, NUM_WORKERS=0)
 
 
 def log(folder):
@@ -222,9 +237,31 @@ def test_what_the_data_set_is_asked_for(tmp_path, monkeypatch):
 
 def test_coco_has_its_own_anchors(tmp_path, monkeypatch):
     train_three_weights(tmp_path / "voc", monkeypatch, [0], [0], MAX_STEPS=1)
-    train_three_weights(tmp_path / "coco", monkeypatch, [0], [0], MAX_STEPS=1, PRESET="darknet_coco")
+    train_three_weights(tmp_path / "coco", monkeypatch, [0], [0], MAX_STEPS=1, ANCHORS=COCO_ANCHORS)
     assert last(tmp_path / "voc")["anchors"] == ANCHORS
     assert last(tmp_path / "coco")["anchors"] == COCO_ANCHORS
+
+
+def test_a_training_with_the_other_images_is_not_continued(tmp_path, monkeypatch):
+    # Letterboxed or stretched: a checkpoint knows. One that does not say it, because it is older, has the letterbox.
+    def train_to(step, stretch):
+        train_three_weights(tmp_path, monkeypatch, [0] * 3, [0] * 3, MAX_STEPS=step, STRETCH=stretch)
+
+    train_to(1, stretch=False)
+    with pytest.raises(InputError, match="was trained with another STRETCH"):
+        train_to(2, stretch=True)
+    path = tmp_path / "yolov2" / "last.pt"
+    older = load_checkpoint(path, "YOLOv2")
+    del older["stretch"]
+    save_checkpoint(path, older)
+    with pytest.raises(InputError, match="was trained with another STRETCH"):
+        train_to(2, stretch=True)
+    train_to(2, stretch=False)
+    save_checkpoint(path, {**last(tmp_path), "stretch": True})
+    with pytest.raises(InputError, match="was trained with another STRETCH"):
+        train_to(3, stretch=False)
+    train_to(3, stretch=True)
+    assert last(tmp_path)["step"] == 3 and last(tmp_path)["stretch"] is True
 
 
 def test_the_pull_to_the_anchors_counts_the_images_of_all_steps(tmp_path, monkeypatch):
@@ -250,7 +287,8 @@ def test_a_loss_that_is_not_finite_stops_with_its_terms(tmp_path, monkeypatch):
 def test_what_a_training_leaves(tmp_path, monkeypatch):
     train_small(tmp_path, monkeypatch)
     run = tmp_path / "yolov2"
-    assert {path.name for path in run.iterdir()} == {"last.pt", "best.pt", "log.csv", "curves.png", "detections"}
+    assert {path.name for path in run.iterdir()} == {
+        ".lock", "last.pt", "best.pt", "log.csv", "curves.png", "detections"}
     assert {path.name for path in (run / "detections").iterdir()} == {"step_000002.jpg", "step_000004.jpg"}
     rows = log(tmp_path)
     assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
@@ -360,8 +398,7 @@ def test_two_processes_step_along_the_mean_of_their_halves(tmp_path):
 
 @pytest.mark.slow
 def test_a_users_edited_copy_says_in_one_line_what_is_wrong(tmp_path):
-    # The files as a user edits and runs them. The second image's header is intact, its pixels are not: a process that
-    # loads images finds out.
+    # The files as a user edits and runs them. The second image's header is intact, its pixels are not.
     for part in ("yolov2", "shared"):
         shutil.copytree(ROOT / part, tmp_path / part)
     data = tmp_path / "mine"
@@ -381,12 +418,14 @@ def test_a_users_edited_copy_says_in_one_line_what_is_wrong(tmp_path):
                             env={**os.environ, "PYTHONPATH": str(tmp_path)})
     said = [line for line in result.stderr.splitlines() if "it/s" not in line and "?it" not in line and line.strip()]
     assert result.returncode == 1
-    assert said == [f"{damaged}: cannot be read as an image (not an image file, or a damaged one)"]
+    assert said == ["The data have 1 problem:",
+                    f"{damaged}: cannot be read as an image (not an image file, or a damaged one)",
+                    "To go on without these images, set SKIP_UNUSABLE = True in dataset.py."]
 
 
 @pytest.mark.slow
 def test_the_committed_constants_reach_their_bar(tmp_path):
     # python yolov2/train.py, as a newcomer starts it, only with another folder for what it writes.
-    result = start(tmp_path, "if __name__ == '__main__': train.main()")
+    result = start(tmp_path, "train.RUN = 'yolov2'\nif __name__ == '__main__': train.main()")
     assert result.returncode == 0, result.stderr
     assert float(log(tmp_path)[-1]["AP50 train"]) >= 0.90

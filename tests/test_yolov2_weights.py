@@ -20,7 +20,7 @@ from shared.errors import InputError
 from shared.voc import CLASSES as VOC_CLASSES
 from yolov2.darknet19.model import Darknet19
 from yolov2.dataset import TEST
-from yolov2.model import ANCHORS, COCO_ANCHORS, Backbone, YOLOv2
+from yolov2.model import ANCHORS, ANCHORS_2016, COCO_ANCHORS, COCO_ANCHORS_2016, Backbone, YOLOv2
 from yolov2.tiny.model import ANCHORS as TINY_ANCHORS
 from yolov2.tiny.model import Backbone as TinyBackbone
 from yolov2.tiny.model import YOLOv2Tiny
@@ -97,6 +97,11 @@ HEAD = [
     *layer("passthrough.0", (64, 512, 1, 1)),
     *layer("detect32.0", (1024, 1280, 3, 3)), *layer("detect32.1", (125, 1024, 1, 1), normalized=False),
 ]
+# cfg/yolo-voc.2.0.cfg: no 1 x 1 x 64, so 4 * 512 + 1024 channels into the last 3 x 3
+HEAD_OF_2016 = [
+    *layer("neck32.0", (1024, 1024, 3, 3)), *layer("neck32.1", (1024, 1024, 3, 3)),
+    *layer("detect32.0", (1024, 3072, 3, 3)), *layer("detect32.1", (125, 1024, 1, 1), normalized=False),
+]
 # cfg/yolov2-tiny-voc.cfg and, with 512 channels in the last 3 x 3, cfg/yolov2-tiny.cfg
 TINY_BACKBONE = [
     *layer("stage32.0", (16, 3, 3, 3)), *layer("stage32.2", (32, 16, 3, 3)), *layer("stage32.4", (64, 32, 3, 3)),
@@ -113,6 +118,7 @@ TINY_COCO_HEAD = [
 
 @pytest.mark.parametrize("network_class, tensors", [
     (YOLOv2, in_backbone(DARKNET19) + HEAD), (Backbone, DARKNET19), (Darknet19, DARKNET19 + CLASSIFIER),
+    (lambda: YOLOv2(passthrough_channels=None), in_backbone(DARKNET19) + HEAD_OF_2016),
     (YOLOv2Tiny, in_backbone(TINY_BACKBONE) + TINY_HEAD), (TinyBackbone, TINY_BACKBONE),
     (lambda: YOLOv2Tiny(80, channels=512), in_backbone(TINY_BACKBONE) + TINY_COCO_HEAD)])
 def test_every_network_is_read_and_written_in_darknets_order(tmp_path, network_class, tensors):
@@ -183,7 +189,7 @@ def test_a_file_is_recognised_by_its_length(tiny, tmp_path, monkeypatch):
     network, state = weights.load_detector(tiny)
     assert type(network) is YOLOv2Tiny
     assert state == {"network": "YOLOv2Tiny", "classes": VOC_CLASSES, "size": 416, "anchors": TINY_ANCHORS,
-                     "step": 1000}                                           # 64,000 / 64
+                     "stretch": False, "step": 1000}                         # 64,000 / 64
     for network_class, numbers in [(YOLOv2, 50_983_561), (YOLOv2Tiny, 11_237_145)]:
         with open(tmp_path / "coco.weights", "wb") as file:                  # of zeros
             file.write(struct.pack("<iiiq", 0, 2, 0, 0))
@@ -201,6 +207,27 @@ def test_a_file_is_recognised_by_its_length(tiny, tmp_path, monkeypatch):
     assert (state["classes"], state["anchors"]) == (VOC_CLASSES[::-1], ANCHORS)
 
 
+@pytest.mark.parametrize("length, classes, anchors", [(268_632_452, VOC_CLASSES, ANCHORS_2016),
+                                                      (269_862_452, COCO_CLASSES, COCO_ANCHORS_2016)])
+def test_a_file_of_2016_is_recognised(tmp_path, monkeypatch, length, classes, anchors):
+    # The 67,137,565 parameters of the network for VOC (test_yolov2_model.py) and 10,272 means and 10,272 variances are
+    # 67,158,109 numbers. 80 classes instead of 20 are 5 * 60 = 300 more outputs, each with 1024 weights and a bias:
+    # 67,465,609. The header of version 0.1 has 16 bytes. 269,862,452 bytes is how long the authors' yolo.weights was
+    # before March 2017 (issue 247 of thtrieu/darkflow).
+    numbers = [67_137_565 + 2 * 10_272, 67_137_565 + 2 * 10_272 + 300 * 1025]
+    assert numbers == [67_158_109, 67_465_609] and length in [16 + 4 * count for count in numbers]
+    for name in ("kaiming_uniform_", "kaiming_normal_"):                     # would take most of this test's time
+        monkeypatch.setattr(torch.nn.init, name, lambda *args, **keywords: None)
+    monkeypatch.setattr(weights, "load_darknet_weights", lambda network, path: 6400)     # so would reading the zeros
+    with open(tmp_path / "2016.weights", "wb") as file:                      # of zeros
+        file.write(struct.pack("<iiii", 0, 1, 0, 0))
+        file.truncate(length)
+    network, state = weights.load_detector(tmp_path / "2016.weights")
+    assert network.detect32[0].conv.weight.shape == (1024, 3072, 3, 3)
+    assert state == {"network": "YOLOv2 of 2016", "classes": classes, "size": 416, "anchors": anchors, "stretch": True,
+                     "step": 100}                                            # 6,400 / 64
+
+
 def test_detect_takes_the_authors_file(tiny, tmp_path, monkeypatch):
     # The head has biases only: 8 for an object and a dog, -8 for the rest. sigmoid(8) = .99966, and the softmax gives
     # the dog 1 / (1 + 19 exp(-16)) = .999998. The score is .99966.
@@ -211,11 +238,12 @@ def test_detect_takes_the_authors_file(tiny, tmp_path, monkeypatch):
         bias[:, 4:], bias[:, [4, 5 + 11]] = -8, 8
     save_darknet_weights(network, tmp_path / "sure.weights")
     Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg")
-    for name, value in [("CHECKPOINT", tmp_path / "sure.weights"), ("SOURCE", tmp_path / "a.jpg"), ("OUT", tmp_path)]:
+    for name, value in [("CHECKPOINT", tmp_path / "sure.weights"), ("SOURCE", tmp_path / "a.jpg"),
+                        ("OUT", tmp_path / "out")]:
         monkeypatch.setattr(detect, name, value)
     monkeypatch.setattr(weights, "SIZE", 64)
     detect.main()
-    lines = (tmp_path / "detections.txt").read_text().splitlines()[1:]
+    lines = (tmp_path / "out" / "detections.txt").read_text().splitlines()[1:]
     assert {tuple(line.split("\t")[1:3]) for line in lines} == {("dog", "0.9997")}
     assert 1 / (1 + math.exp(-8)) / (1 + 19 * math.exp(-16)) == pytest.approx(0.99966, abs=1e-5)
 

@@ -4,26 +4,34 @@ Images and boxes for YOLOv2: the data set, its augmentation, and the letterbox.
 Paper   "YOLO9000: Better, Faster, Stronger", section 3, "Training for detection": "a similar data augmentation to
         YOLO and SSD with random crops, color shifting, etc." The paper does not say more.
 Source  [darknet] src/data.c (load_data_detection), src/image.c (place_image, letterbox_image) and scripts/voc_label.py
-        of pjreddie/darknet at f6afaab, that is, as of March 2017 and later.
+        of pjreddie/darknet at f6afaab, that is, as of March 2017 and later. For STRETCH = True load_data_detection and
+        crop_image of b61bcf54, at the paper's time, and cfg/yolo-voc.2.0.cfg.
 
-Training    Distort the aspect ratio, scale the image to fit, and paste it at a random place on a grey square. Distort
-            the colours of the whole square. Mirror it half of the time.
-Evaluation  The letterbox: scale the image to fit and paste it in the middle of a grey square.
+STRETCH says how an image becomes a square. False is Darknet since March 2017 (60e952ba):
 
-The paper's results are older. Darknet of 2016 (b61bcf54) takes random crops in training, as the paper says: it moves
-each edge of the image in or out by up to 20 % of the side and stretches the crop to the square. In evaluation it
-stretches the whole image to the square. The placement on grey and the letterbox came in March 2017 (60e952ba).
+    training    Distort the aspect ratio, scale the image to fit, and paste it at a random place on a grey square.
+    evaluation  The letterbox: scale the image to fit and paste it in the middle of a grey square.
+
+True is Darknet of 2016. The training has the random crops of the paper:
+
+    training    Move each of the four sides of the image in or out by up to 20 %; what is then outside of the image gets
+                the colour of the nearest pixel of its edge. Stretch the result to the square.
+    evaluation  Stretch the whole image to the square. This does not change boxes that are fractions of its sides.
+
+After either, in training, distort the colours of the whole square, and mirror it half of the time.
 
 Difficult objects are not trained on [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
 U(1, 1.5) or its inverse, and albumentations' ColorJitter multiplies saturation and brightness by U(1 / 1.5, 1.5).
 
 To train on your own photographs, put them into a folder with JPEGImages, Annotations and ImageSets/Main as VOC has
-them, and edit TRAIN, TEST and CLASSES below.
+them, and edit TRAIN, TEST and CLASSES below. read_annotations in shared/annotations.py lists the other layouts: COCO's
+JSON and YOLO's text labels.
 
-    python yolov2/dataset.py     writes runs/yolov2/augmented.png: training images as the network sees them, with boxes
+    python yolov2/dataset.py     checks all files of TRAIN and TEST; prints how many objects of which sizes they have;
+                                 writes runs/yolov2/augmented.png: training images as the network sees them, with boxes
 
 What changed from yolov1/dataset.py: the size of an image is requested together with the image (multi-scale training).
-Since March 2017 the whole image is placed on grey; in the paper it is cropped and stretched as in YOLOv1.
+Since March 2017 the whole image is placed on grey; with STRETCH = True it is cropped and stretched as in YOLOv1.
 Here the objects of an image are not shuffled; Darknet still shuffles them.
 """
 import os
@@ -33,7 +41,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shared.annotations import read_annotations
+from shared.annotations import describe, read_train_and_test
 from shared.boxes import xyxy_to_cxcywh
 from shared.coco import CLASSES as COCO_CLASSES
 from shared.draw import draw_targets, write_sheet
@@ -45,16 +53,24 @@ from shared.voc import CLASSES as VOC_CLASSES
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise looks for an update online
 import albumentations as A
 
-PRESET = "sample"  # chooses the data here and all values of a training in train.py:
-#                    "sample"        16 drawings, learned in about 3 minutes on 2 CPU cores
-#                    "darknet"       VOC 2007 + 2012, with the authors' values of March 2017
-#                    "darknet_coco"  COCO, with the authors' values of March 2017
+PRESET = os.environ.get("PRESET", "mini")
+# It chooses the data here and all values of a training in train.py. Edit it, or set it for one command, as in
+# PRESET=sample python yolov2/train.py
+#    "mini"          the miniature VOC, 1,600 drawings, from which the tiny network learns to detect in 6 minutes
+#    "sample"        16 drawings, which the whole network memorises in 3 minutes: the check that nothing is broken
+#    "darknet"       VOC 2007 + 2012, with the authors' values of March 2017
+#    "darknet_coco"  COCO, with the authors' values of March 2017
+#    "darknet_2016"  VOC 2007 + 2012, with the network, images, loss and values of 2016, the time of the paper
 
-if PRESET == "sample":
-    TRAIN = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train")]     # (folder in VOC's layout, name of the split)
+if PRESET == "mini":
+    TRAIN = [(SAMPLES / "mini" / "VOC2007", "train")]                  # (folder in VOC's layout, name of the split)
+    TEST = [(SAMPLES / "mini" / "VOC2007", "test")]
+    CLASSES = VOC_CLASSES
+elif PRESET == "sample":
+    TRAIN = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train")]
     TEST = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "val")]
     CLASSES = VOC_CLASSES
-elif PRESET == "darknet":
+elif PRESET in ("darknet", "darknet_2016"):
     VOC = ROOT / "voc" / "VOCdevkit"
     TRAIN = [(VOC / "VOC2007", "trainval"), (VOC / "VOC2012", "trainval")]
     TEST = [(VOC / "VOC2007", "test")]
@@ -65,13 +81,21 @@ elif PRESET == "darknet_coco":
     TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]
     CLASSES = COCO_CLASSES
 else:
-    raise SystemExit(f'yolov2/dataset.py: PRESET is {PRESET!r}, not "sample", "darknet" or "darknet_coco"')
+    raise SystemExit(f'yolov2/dataset.py: PRESET is {PRESET!r}, not "mini", "sample", "darknet", "darknet_coco" or '
+                     '"darknet_2016"')
 
-JITTER = 0.3       # change width and height by up to 30 % each [darknet]; in 2016 .2, for the edges of a crop
+SKIP_UNUSABLE = False   # True: go on without the images that cannot be used, after a list of them
+
+STRETCH = False    # True: random crops and stretched images, as in 2016
+JITTER = 0.3       # change width and height by up to 30 % each [darknet]
 HUE = 0.1          # turn the hue by up to 36 degrees either way [darknet]
 SATURATION = 1.5   # [darknet]
 EXPOSURE = 1.5     # [darknet]
 SMALLEST = 0.001   # of the image: drop a box that augmentation leaves narrower or lower than this [darknet]
+if PRESET == "darknet_2016":
+    STRETCH = True
+    JITTER = 0.2       # of a crop: move each side by up to 20 % of the image's width or height [darknet]
+    SMALLEST = 0.005   # [darknet]
 
 
 class DetectionDataset(torch.utils.data.Dataset):
@@ -80,13 +104,14 @@ class DetectionDataset(torch.utils.data.Dataset):
     dataset[i, size, seed]  image i at another size. The seed, one or more numbers, decides everything that is random,
                             so that a training can be repeated.
 
-    With augment the image is placed and distorted at random, without it is in its letterbox.
+    With augment the image is placed and distorted at random, without it is in its letterbox. With stretched it is
+    cropped at random instead of placed, and stretched instead of letterboxed.
 
     returns  image (3, size, size) float 0..1; targets (n, 5) label, centre x, centre y, width, height as fractions
     """
 
-    def __init__(self, annotations, size, augment=False):
-        self.annotations, self.size, self.augment = annotations, size, augment
+    def __init__(self, annotations, size, augment=False, stretched=STRETCH):
+        self.annotations, self.size, self.augment, self.stretched = annotations, size, augment, stretched
         self.jitter, self.smallest = JITTER, SMALLEST
         self.distort = A.Compose(
             [A.HorizontalFlip(p=0.5),
@@ -102,9 +127,15 @@ class DetectionDataset(torch.utils.data.Dataset):
         image, boxes, labels = self.read(index)
         if self.augment:
             rng = np.random.default_rng(seed)
-            image, boxes = place(image, boxes, size, self.jitter, rng)
+            if self.stretched:
+                image, boxes = crop(image, boxes, size, self.jitter, rng)
+            else:
+                image, boxes = place(image, boxes, size, self.jitter, rng)
             return self.finish(image, boxes, labels, rng)
-        boxes = letterbox_boxes(boxes, image.shape[1], image.shape[0], size, size)           # (n, 4)  fractions
+        height, width = image.shape[:2]
+        if self.stretched:
+            return stretch(image, size), make_targets(boxes / [width, height, width, height], labels)
+        boxes = letterbox_boxes(boxes, width, height, size, size)            # (n, 4)  fractions
         return letterbox(image, size, size), make_targets(boxes, labels)
 
     def read(self, index):
@@ -136,6 +167,34 @@ def make_targets(boxes, labels):
     """Corner boxes (n, 4) as fractions, labels (n,) -> targets (n, 5) label, centre x, centre y, width, height"""
     boxes, labels = torch.as_tensor(boxes).float(), torch.as_tensor(labels).float()
     return torch.cat([labels.view(-1, 1), xyxy_to_cxcywh(boxes)], 1)
+
+
+def crop(image, boxes, size, jitter, rng):
+    """
+    Moves each side of the image in or out at random and stretches the result to a square. Outside of the image the
+    pixels of its edge are repeated ([darknet, 2016] load_data_detection, crop_image).
+
+    image (h, w, 3) uint8, boxes (n, 4) in its pixels -> square (size, size, 3) uint8, boxes (n, 4) in its pixels
+    """
+    h, w = image.shape[:2]
+    left, right = int(w * rng.uniform(-jitter, jitter)), int(w * rng.uniform(-jitter, jitter))
+    top, bottom = int(h * rng.uniform(-jitter, jitter)), int(h * rng.uniform(-jitter, jitter))
+    columns, rows = np.arange(left, w - right), np.arange(top, h - bottom)   # of the image; some are outside
+    part = image[rows.clip(0, h - 1)[:, None], columns.clip(0, w - 1)]       # (rows, columns, 3)
+    scale_x, scale_y = size / len(columns), size / len(rows)
+    boxes = (boxes - [left, top, left, top]) * [scale_x, scale_y, scale_x, scale_y]
+    return cv2.resize(part, (size, size)), boxes
+
+
+def stretch(image, size):
+    """
+    Scales the whole image, whatever its shape, to a square. The interpolation is bilinear, with aligned corners and
+    without antialiasing ([darknet] resize_image).
+
+    image (h, w, 3) uint8 -> (3, size, size) float 0..1
+    """
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255    # (1, 3, h, w)
+    return F.interpolate(pixels, (size, size), mode="bilinear", align_corners=True)[0]
 
 
 def place(image, boxes, size, jitter, rng):
@@ -204,7 +263,10 @@ def collate(items):
 
 
 def main():
-    dataset = DetectionDataset(read_annotations(TRAIN, CLASSES), 416, augment=True)
+    train, test = read_train_and_test(TRAIN, TEST, CLASSES, SKIP_UNUSABLE)
+    describe("TRAIN", train, CLASSES)
+    describe("TEST", test, CLASSES)
+    dataset = DetectionDataset(train, 416, augment=True)
     pictures = [draw_targets(*dataset[n % len(dataset), 416, n], CLASSES) for n in range(16)]
     sheet = RUNS / "yolov2" / "augmented.png"
     write_sheet(sheet, pictures, columns=4)

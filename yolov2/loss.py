@@ -4,6 +4,7 @@ The YOLOv2 loss.
 Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:1612.08242), section 2.
 Source  The paper does not write its loss down. Statements marked [darknet] come from the authors' C code:
         src/region_layer.c and cfg/yolov2-voc.cfg of pjreddie/darknet at f6afaab, that is, as of March 2017 and later.
+        With SIZE_WEIGHT = False the loss is that of b61bcf54, at the paper's time.
 
 A predictor is one anchor in one cell. Its anchor is p_w x p_h cells, its cell is in column c_x and row c_y. It predicts
 t_x, t_y, t_w, t_h, t_o and C class logits; yolov2/model.py says what they mean. For each image there are three kinds of
@@ -39,8 +40,8 @@ yolov2_loss returns the mean L over the B images; what Darknet calls delta is -B
 Details that the paper leaves open, or in which the paper and Darknet differ:
 
     weights   The paper does not give any. The five LAMBDA_... are Darknet's, in 2016 and later.
-    2 - w h   The paper and Darknet of 2016 do not have this factor, which gives small boxes up to twice the weight. We
-              have it [darknet, since March 2017].
+    2 - w h   Darknet has had this factor, which gives small boxes up to twice the weight, since March 2017. So do we.
+              SIZE_WEIGHT = False removes it: Darknet of 2016, at the paper's time, does not have it.
     ignored   The paper does not mention ignored predictors, nor the term prior. Both are [darknet].
     seen      Darknet counts the images by subdivisions, we by steps: it ends the term prior a few subdivisions later.
     shared    A second object with the same anchor and cell takes over the predictor [darknet].
@@ -51,8 +52,8 @@ Details that the paper leaves open, or in which the paper and Darknet differ:
 What changed from yolov1/loss.py: the shape of an anchor, not the better of two predictions, decides which predictor is
 responsible; width and height are learned as logarithms, not as square roots; the class uses a softmax instead of
 squares; a predictor whose box overlaps an object well is ignored; boxes are pulled to their anchors at the start; of
-two objects for one predictor the later one is learned, not the first; the weights of the terms; factors of 1/2 and
-2 - w h; sigmoids of t_x, t_y and t_o.
+two objects for one predictor the later one is learned, not the first; the weights of the terms; factors of 1/2 and,
+since March 2017, 2 - w h; sigmoids of t_x, t_y and t_o.
 
     python yolov2/loss.py      prints the terms of the example that tests/test_yolov2_loss.py works out by hand
 """
@@ -60,6 +61,7 @@ import torch
 import torch.nn.functional as F
 
 from shared.boxes import cxcywh_to_xyxy, paired_iou, shape_iou
+from yolov2.dataset import PRESET
 from yolov2.model import ANCHORS, decode
 
 IGNORE_IOU = 0.6        # [darknet] thresh
@@ -69,6 +71,9 @@ LAMBDA_NOOBJ = 1.0      # [darknet] noobject_scale
 LAMBDA_CLASS = 1.0      # [darknet] class_scale
 LAMBDA_PRIOR = 0.01     # [darknet]
 WARM_UP_IMAGES = 12800  # [darknet]
+SIZE_WEIGHT = True      # multiply xy and wh by 2 - w h [darknet, since March 2017]
+if PRESET == "darknet_2016":
+    SIZE_WEIGHT = False
 
 
 @torch.no_grad()
@@ -134,7 +139,9 @@ def yolov2_loss(prediction, targets, anchors=ANCHORS, seen=WARM_UP_IMAGES):
     grid = targets.new_tensor([W, H])
     target_xy = centre * grid - torch.stack([col, row], 1)                   # (R, 2)      x*, y*
     target_wh = (size * grid / targets.new_tensor(anchors)[anchor]).log()    # (R, 2)      t*_w, t*_h
-    size_weight = 2 - size.prod(1, keepdim=True)                             # (R, 1)      2 - w h
+    size_weight = 1
+    if SIZE_WEIGHT:
+        size_weight = 2 - size.prod(1, keepdim=True)                         # (R, 1)      2 - w h
     t_o = prediction[..., 4][background]                                     # (K,)        of the background predictors
     not_responsible = torch.ones_like(background)                            # (B, A, H, W)
     not_responsible[image, anchor, row, col] = False

@@ -15,14 +15,19 @@ anchor (the paper: a prior) of p_w x p_h cells, it means (section 2, "Direct loc
 b_x, b_y, b_w, b_h are in cells; decode divides them by the number of cells. The softmax is [darknet]: the paper does
 not say how the class probabilities are made. The score of a detection is Pr(object) IOU(b, object) Pr(class | object).
 
-Darknet changed YOLOv2 in March 2017, three months after the paper. This file has the changed network, which the
-published weights need; yolov2/README.md tells the two apart. In the paper the passthrough turns 26 x 26 x 512 into
-13 x 13 x 2048; here a 1 x 1 convolution to 64 channels comes first, which makes it 13 x 13 x 256.
+Darknet changed YOLOv2 in March 2017, three months after the paper. This file has both networks. They differ in the
+passthrough and in the anchors; yolov2/README.md says what else changed.
 
-    python yolov2/model.py     prints the layer table
+    since March 2017  YOLOv2(num_classes, ANCHORS). In the passthrough, a 1 x 1 convolution makes 26 x 26 x 64 of
+                      26 x 26 x 512, and reorg makes 13 x 13 x 256 of this. The published weights need this network.
+    2016, the paper   YOLOv2(num_classes, ANCHORS_2016, passthrough_channels=None). Reorg alone makes 13 x 13 x 2048 of
+                      26 x 26 x 512.
 
-The network has 50,962,889 parameters for COCO's 80 classes and 50,655,389 for VOC's 20. It takes 29.46 and 29.36
-billion operations at 416 x 416; a multiplication and an addition are two.
+    python yolov2/model.py     prints the layer table of the network since March 2017
+
+The network since March 2017 has 50,962,889 parameters for COCO's 80 classes and 50,655,389 for VOC's 20. It takes 29.46
+and 29.36 billion operations at 416 x 416; a multiplication and an addition are two. The network of 2016 has 67,137,565
+parameters for VOC and takes 34.90 billion operations.
 
 What changed from yolov1/model.py: a smaller backbone, with BatchNorm; convolutions instead of two fully connected
 layers, so the sides of the input may be any multiple of 32; 5 anchors in each cell, each with its own classes; the
@@ -36,10 +41,15 @@ from shared.boxes import cxcywh_to_xyxy
 from shared.layers import print_layer_table
 
 STRIDE = 32
+# Width and height in cells, whatever the input's size. anchors.py computes the anchors of your own data
 ANCHORS = [(1.3221, 1.73145), (3.19275, 4.00944), (5.05587, 8.09892), (9.47112, 4.84053),
-           (11.2364, 10.0071)]  # width, height in cells, whatever the input's size: yolov2-voc.cfg [darknet]
+           (11.2364, 10.0071)]            # VOC, since March 2017: yolov2-voc.cfg [darknet]
 COCO_ANCHORS = [(0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778),
-                (9.77052, 9.16828)]  # yolov2.cfg [darknet]. anchors.py computes those of your own data
+                (9.77052, 9.16828)]       # COCO, since March 2017: yolov2.cfg [darknet]
+ANCHORS_2016 = [(1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11),
+                (16.62, 10.52)]           # VOC, at the paper's time: yolo-voc.2.0.cfg [darknet]
+COCO_ANCHORS_2016 = [(0.738768, 0.874946), (2.42204, 2.65704), (4.30971, 7.04493), (10.246, 4.59428),
+                     (12.6868, 11.8741)]  # COCO, at the paper's time: yolo.2.0.cfg [darknet]
 
 
 class ConvBlock(nn.Module):
@@ -100,10 +110,16 @@ class Reorg(nn.Module):
     Darknet's reorg: half the height and width, four times the channels. (B, C, H, W) -> (B, 4 C, H / 2, W / 2)
 
     The paper means that each 2 x 2 square becomes one cell with four times the channels ("stacking adjacent features
-    into different channels"). That is F.pixel_unshuffle(x, 2). Darknet's reorg (src/blas.c) permutes values across the
-    map (a known bug); kept, because the published weights were trained with it. It takes the numbers of the map as if
+    into different channels"). That is F.pixel_unshuffle(x, 2). Darknet's reorg (src/blas.c) does something else, a
+    known bug, which is kept because the published weights were trained with it. It takes the numbers of the map as if
     their shape were (C/4, 2H, 2W), makes each 2 x 2 square of these one cell, which gives (C, H, W), and takes the
     result as if its shape were (4 C, H/2, W/2). tests/test_yolov2_model.py shows it on a map of 4 x 4.
+
+    So all values of a cell come from its own two columns, but only half of them from its own two rows. If the number of
+    cells is odd, as in 13 x 13, a quarter comes from the row above these two and a quarter from the row below them; at
+    the upper and lower edge the map's other edge takes the place of the missing row. If the number is even, as in
+    10 x 10, the other half comes from the row below in the 1st, 3rd, ... row of cells, and from the row above in the
+    2nd, 4th, ...
     """
 
     def forward(self, x):
@@ -114,14 +130,20 @@ class Reorg(nn.Module):
 
 
 class YOLOv2(nn.Module):
-    def __init__(self, num_classes=20, anchors=ANCHORS):
+    """passthrough_channels: of the passthrough's 1 x 1 convolution. None: there is none, as in the paper"""
+
+    def __init__(self, num_classes=20, anchors=ANCHORS, passthrough_channels=64):
         super().__init__()
         outputs = len(anchors) * (5 + num_classes)                  # 5 (4 + 1 + 20) = 125 for VOC (section 3)
         self.num_classes = num_classes
         self.backbone = Backbone()
         self.neck32 = nn.Sequential(ConvBlock(1024, 1024, 3), ConvBlock(1024, 1024, 3))
-        self.passthrough = nn.Sequential(ConvBlock(512, 64, 1), Reorg())                     # the 1 x 1 is [darknet]
-        self.detect32 = nn.Sequential(ConvBlock(4 * 64 + 1024, 1024, 3), nn.Conv2d(1024, outputs, 1))
+        if passthrough_channels is None:                            # paper, Darknet of 2016
+            passthrough_channels = 512
+            self.passthrough = Reorg()
+        else:                                                       # [darknet], since March 2017
+            self.passthrough = nn.Sequential(ConvBlock(512, passthrough_channels, 1), Reorg())
+        self.detect32 = nn.Sequential(ConvBlock(4 * passthrough_channels + 1024, 1024, 3), nn.Conv2d(1024, outputs, 1))
 
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):                        # N(0, 2 / fan-in); BatchNorm starts at 1 and 0
@@ -138,7 +160,7 @@ class YOLOv2(nn.Module):
             raise ValueError(f"YOLOv2 takes images whose sides are divisible by 32, not {tuple(images.shape[2:])}")
         stride16, stride32 = self.backbone(images)
         x32 = self.neck32(stride32)                                 # (B, 1024, H/32, W/32)
-        x32 = torch.cat([self.passthrough(stride16), x32], 1)       # (B, 4 * 64 + 1024, H/32, W/32)  passthrough first
+        x32 = torch.cat([self.passthrough(stride16), x32], 1)       # (B, 1280 or 3072, H/32, W/32)  passthrough first
         head = self.detect32(x32)                                   # (B, A (5 + C), H/32, W/32)
         head = head.unflatten(1, (-1, 5 + self.num_classes))        # (B, A, 5 + C, H/32, W/32)
         return head.permute(0, 1, 3, 4, 2)                          # (B, A, H/32, W/32, 5 + C)

@@ -7,7 +7,8 @@ answers with a web page (issue 2655 of pjreddie/darknet); release v2.0 of github
 two for COCO.
 
 A .weights file holds neither the name of its network nor anchors nor class names. The table FILES below gives them for
-each length of a file. Put a file into runs/ and its path into a constant:
+each length of a file. If it is the network of 2016, images are stretched, as Darknet did then; otherwise they are
+letterboxed. Put a file into runs/ and its path into a constant:
 
     detect.py, evaluate.py    CHECKPOINT = RUNS / "yolov2-voc.weights"
     train.py                  BACKBONE = RUNS / "darknet19_448.conv.23"
@@ -24,22 +25,23 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 
-from shared.checkpoint import load_backbone, load_checkpoint, load_weights
+from shared.checkpoint import damage_is_an_input_error, load_backbone, load_checkpoint, load_weights
 from shared.coco import CLASSES as COCO_CLASSES
 from shared.darknet_weights import read_weights, write_weights
 from shared.detector_files import copy_detector, export, recognise
 from shared.errors import run
 from shared.paths import RUNS
 from shared.voc import CLASSES as VOC_CLASSES
-from yolov2.dataset import CLASSES
-from yolov2.model import ANCHORS, COCO_ANCHORS, Backbone, YOLOv2
+from yolov2.dataset import CLASSES, PRESET
+from yolov2.model import ANCHORS, ANCHORS_2016, COCO_ANCHORS, COCO_ANCHORS_2016, Backbone, YOLOv2
 from yolov2.tiny.model import ANCHORS as TINY_ANCHORS
 from yolov2.tiny.model import YOLOv2Tiny
 
-CHECKPOINT = RUNS / "yolov2" / "last.pt"
+CHECKPOINT = RUNS / f"yolov2_{PRESET}" / "last.pt"
 SIZE = 416         # input size for a .weights file; 32 has to divide it. Darknet: 608 in yolov2.cfg
 NETWORKS = {       # what train.py trains: the class and its anchors
     "YOLOv2": (YOLOv2, ANCHORS),
+    "YOLOv2 of 2016": (partial(YOLOv2, passthrough_channels=None), ANCHORS_2016),    # at the paper's time
     "YOLOv2Tiny": (YOLOv2Tiny, TINY_ANCHORS),
     "YOLOv2Tiny for COCO": (partial(YOLOv2Tiny, channels=512), COCO_ANCHORS),    # its last 3 x 3 has 512 channels
 }
@@ -47,9 +49,12 @@ FILES = [          # what a .weights file may hold: network, anchors, classes. T
                    # the file is taken. Rows for your own files go to the top, with the anchors of their training
     ("YOLOv2", ANCHORS, VOC_CLASSES),                       # yolov2-voc.weights       [darknet] cfg/yolov2-voc.cfg
     ("YOLOv2", COCO_ANCHORS, COCO_CLASSES),                 # yolov2.weights           [darknet] cfg/yolov2.cfg
+    ("YOLOv2 of 2016", ANCHORS_2016, VOC_CLASSES),          # yolo-voc.weights of 2016 [darknet] cfg/yolo-voc.2.0.cfg
+    ("YOLOv2 of 2016", COCO_ANCHORS_2016, COCO_CLASSES),    # yolo.weights of 2016     [darknet] cfg/yolo.2.0.cfg
     ("YOLOv2Tiny", TINY_ANCHORS, VOC_CLASSES),              # yolov2-tiny-voc.weights  [darknet] cfg/yolov2-tiny-voc.cfg
     ("YOLOv2Tiny for COCO", COCO_ANCHORS, COCO_CLASSES),    # yolov2-tiny.weights      [darknet] cfg/yolov2-tiny.cfg
     ("YOLOv2", ANCHORS, CLASSES),                           # trained with Darknet on your data
+    ("YOLOv2 of 2016", ANCHORS_2016, CLASSES),
     ("YOLOv2Tiny", TINY_ANCHORS, CLASSES),
 ]
 
@@ -90,13 +95,16 @@ def load_detector(path):
     """
     path     a checkpoint if it ends with .pt, otherwise a .weights file
     returns  the network, on the CPU, and a dict with network (its name), classes, anchors, size (of the input, in
-             pixels) and step; a checkpoint's dict holds more
+             pixels), stretch (True if images are stretched instead of letterboxed) and step; a checkpoint's dict holds
+             more
     raises   InputError, naming the file, if it is missing or damaged, or if its network is unknown
     """
     if Path(path).suffix == ".pt":
         state = load_checkpoint(path, *NETWORKS)
+        state["stretch"] = bool(state.get("stretch"))                        # older checkpoints do not have it
         network_class, _ = NETWORKS[state["network"]]
-        network = network_class(len(state["classes"]), state["anchors"])
+        with damage_is_an_input_error(path):
+            network = network_class(len(state["classes"]), state["anchors"])
         load_weights(network, state["model"], path)
         return network, state
 
@@ -110,7 +118,8 @@ def load_detector(path):
     network_class, _ = NETWORKS[name]
     network = network_class(len(classes), anchors)
     step = load_darknet_weights(network, path) // 64                         # of 64 images [darknet]
-    return network, {"network": name, "classes": classes, "anchors": anchors, "size": SIZE, "step": step}
+    return network, {"network": name, "classes": classes, "anchors": anchors, "size": SIZE,
+                     "stretch": name == "YOLOv2 of 2016", "step": step}
 
 
 def load_pretrained(network, anchors, classes, backbone, start):

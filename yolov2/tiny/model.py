@@ -18,12 +18,10 @@ import torch
 import torch.nn as nn
 
 from shared.layers import print_layer_table
-from yolov2.model import ConvBlock
+from yolov2.model import ANCHORS_2016, ConvBlock
 
 STRIDE = 32
-ANCHORS = [(1.08, 1.19), (3.42, 4.41), (6.63, 11.38), (9.42, 5.11),
-           (16.62, 10.52)]  # width, height in cells: yolov2-tiny-voc.cfg [darknet]. YOLOv2 had these on VOC in 2016, at
-#                             the time of the paper. The tiny network for COCO has the COCO_ANCHORS of yolov2/model.py
+ANCHORS = ANCHORS_2016  # yolov2-tiny-voc.cfg still has them [darknet]. The network for COCO has COCO_ANCHORS
 
 
 class Backbone(nn.Module):
