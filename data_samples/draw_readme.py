@@ -1,14 +1,15 @@
 """
 Draws the pictures of the README into data_samples/readme/.
 
-    scene.jpg         the detections of YOLOv1, YOLOv2 and YOLOv3 in one scene
+    unseen.jpg        what YOLOv1, YOLOv2 and YOLOv3 find in drawings that they have not been trained on
+    errors.png        what kinds of errors the three make on the 300 test images, and YOLO and Fast R-CNN in the paper
     assignment.jpg    which predictors learn which object; taken out of yolov3/walkthrough.ipynb
 
-First run these six commands, which write the detections into runs/ (10 minutes on 2 CPU cores):
+First run these nine commands, which write to runs/ (25 minutes on 2 CPU cores):
 
-    python yolov1/train.py      python yolov1/detect.py
-    python yolov2/train.py      python yolov2/detect.py
-    python yolov3/train.py      python yolov3/detect.py
+    python yolov1/train.py      python yolov1/evaluate.py      python yolov1/detect.py
+    python yolov2/train.py      python yolov2/evaluate.py      python yolov2/detect.py
+    python yolov3/train.py      python yolov3/evaluate.py      python yolov3/detect.py
 
 Then draw the pictures. They have a white background, so that they are legible on a dark page too:
 
@@ -20,33 +21,34 @@ import json
 from matplotlib.figure import Figure
 from PIL import Image
 
+from data_samples.draw_errors import PAPER, shares_of
+from shared.draw import write_errors
 from shared.errors import InputError, run
 from shared.paths import ROOT, RUNS, SAMPLES, atomic_write
-from shared.voc import CLASSES, read_split
 
 OUT = SAMPLES / "readme"
-SCENE = "000006"                                        # the name of an image of the split train
+SCENES = ["000008", "000013"]                           # two images of the sample; training was on the miniature VOC
 VERSIONS = ["yolov1", "yolov2", "yolov3"]
 NOTEBOOK, CHAPTER = ROOT / "yolov3" / "walkthrough.ipynb", "Which predictor learns which object"
 
 
 def lines_of(path):
-    """The lines of a text file that the six commands write."""
+    """The lines of a text file that the nine commands write."""
     if not path.exists():
-        raise InputError(f"{path}: no such file; run the six commands that data_samples/draw_readme.py names first")
+        raise InputError(f"{path}: no such file; run the nine commands that data_samples/draw_readme.py names first")
     return path.read_text(encoding="utf-8").splitlines()
 
 
-def draw_scene(axes):
-    """Three panels: the picture that the detect.py of each version has drawn, and the count of the detections in it."""
-    annotations = read_split(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train", CLASSES)
-    annotation, = [annotation for annotation in annotations if annotation.image.stem == SCENE]
-    for panel, version in zip(axes, VERSIONS):
-        folder = RUNS / version / "detect"
-        found = sum(line.startswith(annotation.image.name) for line in lines_of(folder / "detections.txt"))
-        panel.imshow(Image.open(folder / annotation.image.name))
-        panel.set_title(f"YOLO{version[4:]}: {found} detections, {len(annotation.boxes)} objects", fontsize=11)
-        panel.axis("off")
+def draw_unseen(figure):
+    """A row for each scene, a column for each version: the picture that its detect.py has drawn."""
+    panels = figure.subplots(len(SCENES), len(VERSIONS))
+    for column, version in enumerate(VERSIONS):
+        folder = RUNS / f"{version}_mini" / "detect"
+        lines_of(folder / "detections.txt")                 # one line if the nine commands were not run
+        for row, scene in enumerate(SCENES):
+            panels[row, column].imshow(Image.open(folder / f"{scene}.jpg"))
+            panels[row, column].axis("off")
+        panels[0, column].set_title(f"YOLO{version[4:]}", fontsize=12)
 
 
 def assignment():
@@ -65,13 +67,16 @@ def assignment():
 
 
 def main():
-    figure = Figure(figsize=(10.5, 5.0), layout="constrained")
-    draw_scene(figure.subplots(1, 3))
-    with atomic_write(OUT / "scene.jpg") as temporary:
+    figure = Figure(figsize=(10.5, 5.2), layout="constrained")
+    draw_unseen(figure)
+    with atomic_write(OUT / "unseen.jpg") as temporary:
         figure.savefig(temporary, dpi=100, pil_kwargs={"quality": 88})
+    rows = {f"YOLO{version[4:]}": shares_of(RUNS / f"{version}_mini" / "evaluation" / "test" / "figures.json")
+            for version in VERSIONS}
+    write_errors(OUT / "errors.png", PAPER | rows)
     with atomic_write(OUT / "assignment.jpg") as temporary:
         temporary.write_bytes(assignment())
-    print(f"{OUT}: scene.jpg, assignment.jpg")
+    print(f"{OUT}: unseen.jpg, errors.png, assignment.jpg")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ MAX_SHOWN = 20     # lines of a message
 
 def read_annotations(parts, classes, skip_unusable=False):
     """
-    parts          a list; each entry is a folder and what to read there:
+    parts          a list; each entry is a folder and what to read there. Except for COCO this is relative to the folder
                    (folder, "train")                VOC's layout: the list train in ImageSets/Main
-                   (folder, "instances.json")       COCO's layout: a folder of images, and the path of a JSON file
+                   (folder, "path/instances.json")  COCO's layout: a folder of images, and the path of a JSON file
                    (folder, "train.txt")            YOLO's text labels: a list of images, as Darknet takes it
                    (folder, "images/train")         YOLO's text labels: a folder of images in this folder
                    (folder, "train.csv")            YOLO's text labels: images and text files in two columns
@@ -32,7 +32,7 @@ def read_annotations(parts, classes, skip_unusable=False):
 def read_train_and_test(train, test, classes, skip_unusable=False):
     """The same for two lists, whose problems are reported together. Raises InputError if there is nothing to learn."""
     train, test = read_lists([train, test], classes, skip_unusable)
-    if all(annotation.difficult.all() for annotation in train):              # of an empty array, too, all are True
+    if not any((~annotation.difficult).any() for annotation in train):
         raise InputError(f"TRAIN: none of its {len(train)} images has an object that is not difficult, so there is "
                          f"nothing to learn")
     return train, test
@@ -43,7 +43,8 @@ def read_lists(lists, classes, skip_unusable):
     results, unreadable, problems = [], [], []
     for parts in lists:
         if not parts:
-            raise InputError("TRAIN and TEST need at least one (folder, split) or (folder of images, JSON file) each")
+            raise InputError("TRAIN and TEST need at least one entry each; read_annotations in shared/annotations.py "
+                             "lists the layouts")
         results.append([])
         for part in parts:
             try:
@@ -75,12 +76,12 @@ def read_part(part, classes, problems):
         raise InputError(f"TRAIN and TEST are lists of pairs (folder, split); {one_line(repr(part))} is none")
     folder, split = part
     if folder == draw_mini.FOLDER:
-        draw_mini.draw_mini()                                # at its first use
+        draw_mini.draw_mini()                                # it is not in the repository; drawn when it is first read
     suffix = Path(split).suffix
     if suffix == ".json":
         return coco.read_split(folder, split, classes, problems)
     has_voc_layout = os.path.isdir(Path(folder) / "ImageSets")
-    if suffix in (".txt", ".csv") or os.path.isdir(Path(folder) / split) and not has_voc_layout:
+    if suffix in (".txt", ".csv") or (os.path.isdir(Path(folder) / split) and not has_voc_layout):
         return darknet_labels.read_split(folder, split, classes, problems)
     return voc.read_split(folder, split, classes, problems)
 

@@ -1,6 +1,6 @@
 """
-Which values the constants of the scripts may have. A script checks its own before it does anything else, so that a
-value that cannot be is one line, and not an error after hours.
+Which values the constants of the scripts may have. A script checks its constants at its start, so that an invalid value
+is reported in one line instead of failing hours later.
 """
 from numbers import Integral, Real
 from pathlib import Path
@@ -87,7 +87,7 @@ OTHERS = {  # what the value has to be, and a function that tells
 
 def check_values(script, constants, **choices):
     """
-    Raises InputError, naming the script and the constant, for the first constant whose value cannot be.
+    Raises InputError, naming the script and the constant, for the first constant with an invalid value.
 
     constants  {name: value}: globals() of the script. Names that are in none of the tables above are not looked at
     choices    the values that a constant may have: SCHEDULE=("cosine", "steps")
@@ -104,8 +104,10 @@ def check_values(script, constants, **choices):
             least, most = NUMBERS[name]
             possible, needed = is_number(value, least, most), f"a number from {least:g} to {most:g}"
         elif name in OTHERS:
-            # A classifier's TRAIN is one folder, as its VAL is.
-            needed, is_possible = OTHERS["VAL" if name == "TRAIN" and "VAL" in constants else name]
+            kind = name
+            if name == "TRAIN" and "VAL" in constants:       # a classifier's TRAIN is one folder, as its VAL is
+                kind = "VAL"
+            needed, is_possible = OTHERS[kind]
             possible = is_possible(value)
         else:
             continue

@@ -41,7 +41,7 @@ def read_split(folder, split, classes, problems=None):
     if path.suffix == ".csv":
         pairs = []
         for n, line in enumerate(read_lines(path), 1):
-            image, comma, labels = [part.strip(' "') for part in line.partition(",")]
+            image, _, labels = [part.strip(' "') for part in line.partition(",")]
             if Path(image).suffix.lower() in EXTENSIONS and labels.endswith(".txt"):
                 pairs.append((folder / "images" / image, folder / "labels" / labels))
             elif line.strip() and n > 1:

@@ -16,6 +16,7 @@ Source  The paper uses the method and the tool of Hoiem, Chodpathumwan and Dai, 
         2012. [tool] is its analyzeFalsePositives.m, with matchDetectionsWithGroundTruth.m and setDatasetParameters.m.
 
 The paper describes the kinds in five lines. What they leave open is decided as in [tool]:
+- An IOU of exactly .5 or .1 suffices. The paper writes "> .5" and "> .1".
 - The order of the list decides. A detection that overlaps objects of its own and of another class is correct or a
   localization error.
 - An object is found once. A further detection of it is a duplicate, and counts as a localization error even if its
@@ -28,11 +29,13 @@ The paper describes the kinds in five lines. What they leave open is decided as 
   the class that comes first decides.
 
 In two cases we differ from [tool]:
-- There each detection takes an object of every other class, if one is left, and this last choice compares the objects
-  taken. We compare all objects that the detection overlaps. Only similar and other can change, and they rarely do.
+- In [tool] an object of another class can be matched by one detection only, and the matched objects decide between
+  similar and other. Here all objects that the detection overlaps decide. This changes similar and other rarely, and
+  nothing else.
 - The tool needs N detections of each class. We take those that there are, so the five shares may add up to less than 1.
 
-The boxes and rows are those of shared/metrics.py. There the last pixel belongs to the box, so plain IOU is VOC's.
+Detections and truths are rows as in shared/metrics.py. Their corners are continuous, so the plain IOU is that of VOC's
+devkit.
 """
 from collections import defaultdict
 
@@ -44,7 +47,7 @@ from shared.errors import InputError, one_line
 from shared.metrics import mean_ap
 
 KINDS = ["correct", "localization", "similar", "other", "background"]
-RIGHT, TOUCHED = 0.5, 0.1                 # [tool] the lowest IOU with an object that is found, and with one that is not
+CORRECT_IOU, OVERLAP_IOU = 0.5, 0.1       # [tool] the lowest IOU with an object that is found, and with one that is not
 
 # Two classes are similar if a group has both.
 VOC_GROUPS = [  # [tool]
@@ -104,9 +107,9 @@ def error_shares(detections, truths, classes, groups):
         for image, _, _, *box in top.tolist():
             objects = objects_in[image]
             overlap = [iou(box, row[2:6]) for row in objects]
-            own = [n for n, row in enumerate(objects) if row[1] == label and overlap[n] >= TOUCHED]
-            others = [n for n, row in enumerate(objects) if row[1] != label and overlap[n] >= TOUCHED]
-            left = [n for n in own if overlap[n] >= RIGHT and n not in found[image]]
+            own = [n for n, row in enumerate(objects) if row[1] == label and overlap[n] >= OVERLAP_IOU]
+            others = [n for n, row in enumerate(objects) if row[1] != label and overlap[n] >= OVERLAP_IOU]
+            left = [n for n in own if overlap[n] >= CORRECT_IOU and n not in found[image]]
             if left:
                 found[image].add(max(left, key=lambda n: overlap[n]))    # max: of equal ones the first
                 counts["correct"] += 1

@@ -78,8 +78,8 @@ def lock(path):
         LOCKS.pop(path).close()
     file = open(path, "a")
     try:
-        # lockf, unlike flock, gives no share of the lock to the processes that load images. They end a few seconds
-        # after a training that was killed.
+        # With flock the processes that load images would inherit the lock and keep it for seconds after the training
+        # was killed. The lock of lockf belongs to this process alone.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         file.close()

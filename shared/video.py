@@ -2,8 +2,8 @@
 What a detect.py reads and writes: images, or the frames of a video file or of a camera, and annotated videos.
 
 Videos are written as MPEG-4 Part 2 (mp4v) in an .mp4 file, which OpenCV's own packages can write. Most players show it,
-web browsers do not. Its frames are even: an odd width or height loses its last column or row. Sound is not copied. No
-window is opened.
+web browsers do not. The format needs an even width and height: if one is odd, the last column or row is cut off. Sound
+is not copied. No window is opened.
 
 A camera's video plays faster than what it shows if the network takes fewer frames per second than the camera announces.
 """
@@ -86,7 +86,8 @@ def read_frames(capture, source, count):
     A frame of another size than the first one is scaled to that size. If a file ends long before the `count` frames
     that it announces, this is reported. Raises InputError if there is no frame at all.
     """
-    label, n, size = f"camera {source}" if isinstance(source, int) else Path(source).name, 0, None
+    label = f"camera {source}" if isinstance(source, int) else Path(source).name
+    n, size = 0, None
     try:
         while True:
             found, frame = capture.read()                                    # (H, W, 3) BGR

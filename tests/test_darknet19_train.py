@@ -394,7 +394,7 @@ def test_what_a_training_leaves(script):
 
     script.train_three_weights(save_checkpoint=save_checkpoint, MAX_STEPS=7, BATCH_SIZE=40, EVALUATE_EVERY=3,
                                CHECKPOINT_EVERY=2, write_training_curves=lambda *paths, title: drawn.append(paths[:2]))
-    assert {path.name for path in script.folder.iterdir()} == {"last.pt", "best.pt", "backbone.pt", "log.csv"}
+    assert {path.name for path in script.folder.iterdir()} == {".lock", "last.pt", "best.pt", "backbone.pt", "log.csv"}
     assert drawn == [(script.folder / "curves.png", script.folder / "log.csv")] * 4
     rows = script.log()
     assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6", "7"]
@@ -512,8 +512,9 @@ def test_starting_from_other_weights(script, tmp_path):
     torch.manual_seed(7)
     begun = SmallNetwork(10).state_dict()
     classes = list_classes(script.module.TRAIN)
-    save_checkpoint(tmp_path / "start.pt", {"network": script.name, "classes": classes, "model": begun})
-    save_checkpoint(tmp_path / "other.pt", {"network": script.name, "classes": ["n01440764"], "model": begun})
+    state = {"network": script.name, "classes": classes, "size": 64, "step": 9, "model": begun}
+    save_checkpoint(tmp_path / "start.pt", state)
+    save_checkpoint(tmp_path / "other.pt", {**state, "classes": ["n01440764"]})
     script.set(START=tmp_path / "other.pt", LEARNING_RATE=0.0, MAX_STEPS=1)
     with pytest.raises(InputError, match="other.pt: was trained on other classes"):
         script.module.main()

@@ -64,7 +64,7 @@ def test_the_map_is_in_the_right_place_on_the_photograph():
 def test_pictures_of_a_network(tmp_path, monkeypatch):
     torch.manual_seed(0)
     save_checkpoint(tmp_path / "last.pt", {"network": "YOLOv3", "classes": CLASSES, "anchors": ANCHORS, "size": 64,
-                                           "model": YOLOv3(20).state_dict()})
+                                           "step": 1, "model": YOLOv3(20).state_dict()})
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), np.uint8)).save(tmp_path / "a.png")
     for name, file in [("CHECKPOINT", "last.pt"), ("SOURCE", "a.png"), ("OUT", "out")]:
         monkeypatch.setattr(eigencam, name, tmp_path / file)

@@ -1,6 +1,7 @@
 """The READMEs: what they name exists, the commands can be typed, and what they quote is what the files hold."""
 import ast
 import json
+import json
 import re
 import shlex
 
@@ -10,6 +11,7 @@ from PIL import Image
 
 import data_samples.draw_readme as draw_readme
 import yolov3.train as train
+from shared.error_analysis import KINDS
 from shared.errors import InputError
 from shared.paths import ROOT, SAMPLES
 
@@ -128,8 +130,10 @@ def test_every_constant_that_is_named_exists(readme):
 
 
 def test_the_quoted_line_is_what_training_prints():
+    # The README runs the committed preset, the tests the sample.
     quoted, = re.findall(r"^step (\d+)  (AP50 .*)$", TEXTS["README.md"], re.MULTILINE)
-    assert quoted[0] == str(train.MAX_STEPS)
+    values = (ROOT / "yolov3" / "train.py").read_text().split('if PRESET == "mini":')[1].split("elif")[0]
+    assert f"MAX_STEPS = {quoted[0]}\n" in values
     assert re.sub(r" \d\.\d{4}", "", quoted[1]).split("  ") == train.MEASURES
 
 
@@ -148,10 +152,14 @@ def test_the_table_of_sizes_is_what_the_files_say():
 def runs(tmp_path, monkeypatch):
     """What the detect.py of three versions leave: pictures of one colour, a box or more."""
     for number, version in enumerate(draw_readme.VERSIONS, 1):
-        folder = tmp_path / version / "detect"
+        folder = tmp_path / f"{version}_mini" / "detect"
         folder.mkdir(parents=True)
-        Image.new("RGB", (375, 500), (80 * number, 0, 0)).save(folder / "000006.jpg")
-        (folder / "detections.txt").write_text("# file\n" + "000006.jpg\tcat\n" * number + "000007.jpg\tdog\n")
+        for scene in draw_readme.SCENES:
+            Image.new("RGB", (375, 500), (80 * number, 0, 0)).save(folder / f"{scene}.jpg")
+        (folder / "detections.txt").write_text("# file\n")
+        evaluation = tmp_path / f"{version}_mini" / "evaluation" / "test"
+        evaluation.mkdir(parents=True)
+        (evaluation / "figures.json").write_text(json.dumps({"errors": dict.fromkeys(KINDS, 0.2)}))
     monkeypatch.setattr(draw_readme, "RUNS", tmp_path)
     monkeypatch.setattr(draw_readme, "OUT", tmp_path / "readme")
     return tmp_path
@@ -159,16 +167,15 @@ def runs(tmp_path, monkeypatch):
 
 def test_the_pictures_are_drawn_from_the_runs(runs):
     draw_readme.main()
-    assert {path.name for path in (runs / "readme").iterdir()} == {"scene.jpg", "assignment.jpg"}
+    assert {path.name for path in (runs / "readme").iterdir()} == {"unseen.jpg", "errors.png", "assignment.jpg"}
     figure = Figure()
-    draw_readme.draw_scene(figure.subplots(1, 3))
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles == [f"YOLOv{n}: {n} detections, 5 objects" for n in (1, 2, 3)]
-    assert [axes.images[0].get_array()[250, 100, 0] // 80 for axes in figure.axes] == [1, 2, 3]
+    draw_readme.draw_unseen(figure)
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["YOLOv1", "YOLOv2", "YOLOv3"]
+    assert [axes.images[0].get_array()[250, 100, 0] // 80 for axes in figure.axes] == [1, 2, 3, 1, 2, 3]
     assert (runs / "readme" / "assignment.jpg").read_bytes() == (SAMPLES / "readme" / "assignment.jpg").read_bytes()
 
 
 def test_what_is_missing_for_the_pictures_is_one_line(runs):
-    (runs / "yolov2" / "detect" / "detections.txt").unlink()
-    with pytest.raises(InputError, match="yolov2/detect/detections.txt: no such file; run the six commands"):
+    (runs / "yolov2_mini" / "detect" / "detections.txt").unlink()
+    with pytest.raises(InputError, match="yolov2_mini/detect/detections.txt: no such file; run the nine commands"):
         draw_readme.main()

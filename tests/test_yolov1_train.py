@@ -17,6 +17,7 @@ from PIL import Image
 
 import yolov1.evaluate as evaluate
 import yolov1.train as train
+from data_samples import draw_mini
 from shared.checkpoint import load_checkpoint
 from shared.errors import InputError
 from shared.paths import ROOT, SAMPLES
@@ -28,11 +29,10 @@ from yolov1.model import ConvBlock
 
 def load_preset(preset, monkeypatch):
     """yolov1/train.py as it is where PRESET in yolov1/dataset.py has this value."""
-    source = (ROOT / "yolov1" / "dataset.py").read_text()
-    assert source.count('\nPRESET = "sample"') == 1
     dataset, script = ModuleType("yolov1.dataset"), ModuleType("yolov1.train")
-    exec(source.replace('\nPRESET = "sample"', f'\nPRESET = "{preset}"'), dataset.__dict__)
     with monkeypatch.context() as context:
+        context.setenv("PRESET", preset)
+        exec((ROOT / "yolov1" / "dataset.py").read_text(), dataset.__dict__)
         context.setitem(sys.modules, "yolov1.dataset", dataset)
         exec((ROOT / "yolov1" / "train.py").read_text(), script.__dict__)
     return script
@@ -54,7 +54,9 @@ def test_the_authors_values(monkeypatch):
 
 def test_the_data_of_each_preset(monkeypatch):
     # A preset chooses data and values together.
-    sample, voc = load_preset("sample", monkeypatch), load_preset("darknet", monkeypatch)
+    mini, sample, voc = (load_preset(preset, monkeypatch) for preset in ("mini", "sample", "darknet"))
+    assert (mini.NETWORK, mini.AUGMENT, mini.RUN) == ("YOLOv1Tiny", True, "yolov1_mini")
+    assert (mini.TRAIN, mini.TEST) == ([(draw_mini.FOLDER, "train")], [(draw_mini.FOLDER, "test")])
     assert (sample.MAX_STEPS, sample.OPTIMIZER, sample.AUGMENT, sample.DROPOUT) == (180, "adam", False, 0)
     folder = SAMPLES / "voc" / "VOCdevkit" / "VOC2007"
     assert (sample.TRAIN, sample.TEST) == ([(folder, "train")], [(folder, "val")])
@@ -104,7 +106,8 @@ def test_sgd_worked_by_hand(monkeypatch):
 
 # ---- single steps, with stubs for the network, the loss and the evaluation
 
-SHORT = dict(MAX_STEPS=4, BATCH_SIZE=8, SIZE=64, EVALUATE_EVERY=2, CHECKPOINT_EVERY=2, NUM_WORKERS=0)
+SHORT = dict(RUN="yolov1", MAX_STEPS=4, BATCH_SIZE=8, SIZE=64,
+             EVALUATE_EVERY=2, CHECKPOINT_EVERY=2, NUM_WORKERS=0)
 
 
 def log(folder):
@@ -317,7 +320,8 @@ def whole(tmp_path_factory):
 
 def test_what_a_training_leaves(whole):
     run = whole / "yolov1"
-    assert {path.name for path in run.iterdir()} == {"last.pt", "best.pt", "log.csv", "curves.png", "detections"}
+    assert {path.name for path in run.iterdir()} == {
+        ".lock", "last.pt", "best.pt", "log.csv", "curves.png", "detections"}
     assert {path.name for path in (run / "detections").iterdir()} == {"step_000002.jpg", "step_000004.jpg"}
     rows = log(whole)
     assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
@@ -412,8 +416,7 @@ def test_constants_that_cannot_be_are_refused(tmp_path, monkeypatch, constants, 
 
 @pytest.mark.slow
 def test_a_users_edited_copy_says_in_one_line_what_is_wrong(tmp_path):
-    # The files as a user edits and runs them. The second image's header is whole, its pixels are not: a process that
-    # loads images finds out.
+    # The files as a user edits and runs them. The second image's header is whole, its pixels are not.
     for part in ("yolov1", "shared"):
         shutil.copytree(ROOT / part, tmp_path / part)
     data = tmp_path / "mine"
@@ -433,7 +436,9 @@ def test_a_users_edited_copy_says_in_one_line_what_is_wrong(tmp_path):
                             env={**os.environ, "PYTHONPATH": str(tmp_path)})
     said = [line for line in result.stderr.splitlines() if "it/s" not in line and "?it" not in line and line.strip()]
     assert result.returncode == 1
-    assert said == [f"{damaged}: cannot be read as an image (not an image file, or a damaged one)"]
+    assert said == ["The data have 1 problem:",
+                    f"{damaged}: cannot be read as an image (not an image file, or a damaged one)",
+                    "To go on without these images, set SKIP_UNUSABLE = True in dataset.py."]
 
 
 def start(folder, launcher=(), before="pass", **constants):
@@ -475,6 +480,7 @@ def test_two_processes_step_along_the_mean_of_their_halves(tmp_path):
 def test_the_committed_constants_reach_their_bar(tmp_path):
     # python yolov1/train.py, as a newcomer starts it, only with another folder for what it writes.
     program = f"import pathlib, yolov1.train as train\ntrain.RUNS = pathlib.Path({str(tmp_path)!r})\n" \
+              "train.RUN = 'yolov1'\n" \
               "if __name__ == '__main__': train.main()"
     (tmp_path / "start.py").write_text(program)
     result = subprocess.run([sys.executable, str(tmp_path / "start.py")], cwd=ROOT, capture_output=True, text=True)

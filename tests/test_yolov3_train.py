@@ -4,6 +4,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from PIL import Image
 
 import yolov3.evaluate as evaluate
 import yolov3.train as train
+from data_samples import draw_mini
 from shared.checkpoint import load_checkpoint
 from shared.coco import CLASSES as COCO_CLASSES
 from shared.errors import InputError
@@ -30,11 +32,10 @@ from yolov3.model import ANCHORS, ConvBlock
 
 def load_preset(preset, monkeypatch):
     """yolov3/train.py as it is where PRESET in yolov3/dataset.py has this value."""
-    source = (ROOT / "yolov3" / "dataset.py").read_text()
-    assert source.count('\nPRESET = "sample"') == 1
     dataset, script = ModuleType("yolov3.dataset"), ModuleType("yolov3.train")
-    exec(source.replace('\nPRESET = "sample"', f'\nPRESET = "{preset}"'), dataset.__dict__)
     with monkeypatch.context() as context:
+        context.setenv("PRESET", preset)
+        exec((ROOT / "yolov3" / "dataset.py").read_text(), dataset.__dict__)
         context.setitem(sys.modules, "yolov3.dataset", dataset)
         exec((ROOT / "yolov3" / "train.py").read_text(), script.__dict__)
     return script
@@ -70,7 +71,10 @@ def test_the_loss_of_each_preset(monkeypatch, preset, threshold):
 
 def test_the_data_of_each_preset(monkeypatch):
     # A preset chooses data and values together.
-    sample, voc, coco = (load_preset(preset, monkeypatch) for preset in ("sample", "darknet", "darknet_coco"))
+    mini, sample, voc, coco = (load_preset(preset, monkeypatch)
+                               for preset in ("mini", "sample", "darknet", "darknet_coco"))
+    assert (mini.NETWORK, mini.AUGMENT, mini.RUN) == ("YOLOv3Tiny", True, "yolov3_mini")
+    assert (mini.TRAIN, mini.TEST) == ([(draw_mini.FOLDER, "train")], [(draw_mini.FOLDER, "test")])
     assert (sample.MAX_STEPS, sample.OPTIMIZER, sample.AUGMENT) == (300, "adam", False)
     folder = SAMPLES / "voc" / "VOCdevkit" / "VOC2007"
     assert (sample.TRAIN, sample.TEST) == ([(folder, "train")], [(folder, "val")])
@@ -152,8 +156,8 @@ def test_sgd_worked_by_hand(monkeypatch):
 
 # ---- single steps, with stubs for the network, the loss and the evaluation
 
-SHORT = dict(MAX_STEPS=4, BATCH_SIZE=8, TRAIN_SIZES=[64], TEST_SIZE=64, EVALUATE_EVERY=2, CHECKPOINT_EVERY=2,
-             NUM_WORKERS=0)
+SHORT = dict(RUN="yolov3", MAX_STEPS=4, BATCH_SIZE=8, TRAIN_SIZES=[64], TEST_SIZE=64,
+             EVALUATE_EVERY=2, CHECKPOINT_EVERY=2, NUM_WORKERS=0)
 
 
 def log(folder):
@@ -198,7 +202,7 @@ def test_steps_by_hand(tmp_path, monkeypatch, subdivisions):
     # .1 (1/2)^4 = .00625, .1 and .01, so the weights are 1, .99375, .89375, .88375. The totals in the log are three
     # times the weights before each step. 8 of 16 images per step: an epoch ends with step 2.
     train_stub(monkeypatch, tmp_path, MAX_STEPS=3, SUBDIVISIONS=subdivisions, LEARNING_RATE=0.1, BURN_IN=2,
-               SCHEDULE="steps", LR_STEPS=[3])
+               SCHEDULE="steps", LR_STEPS={3: 0.1})
     assert last(tmp_path)["model"]["conv.weight"].flatten().tolist() == pytest.approx([0.88375] * 3)
     rows = log(tmp_path)
     for term in train.TERMS:
@@ -353,7 +357,8 @@ def whole(tmp_path_factory):
 
 def test_what_a_training_leaves(whole):
     run = whole / "yolov3"
-    assert {path.name for path in run.iterdir()} == {"last.pt", "best.pt", "log.csv", "curves.png", "detections"}
+    assert {path.name for path in run.iterdir()} == {
+        ".lock", "last.pt", "best.pt", "log.csv", "curves.png", "detections"}
     assert {path.name for path in (run / "detections").iterdir()} == {"step_000002.jpg", "step_000004.jpg"}
     rows = log(whole)
     assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
@@ -416,6 +421,25 @@ def test_killed_and_started_again_ends_with_the_same_weights(whole, tmp_path, mo
         assert all(value.equal(others[n][key]) for key, value in moments[n].items())
 
 
+def test_after_ctrl_c_the_same_command_ends_with_the_same_weights(whole, tmp_path, monkeypatch, one_thread):
+    # Ctrl-C comes in step 3, which is not a multiple of CHECKPOINT_EVERY. The step is completed and saved.
+    calls, loss = iter(range(99)), train.yolov3_loss
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)        # a shell may have it ignored
+
+    def press(*given):
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return loss(*given)
+
+    with pytest.raises(KeyboardInterrupt, match="Stopped after step 3. The same command continues with step 4"):
+        train_with(monkeypatch, tmp_path, **SMALL, yolov3_loss=press)
+    signal.signal(signal.SIGINT, before)
+    assert last(tmp_path)["step"] == 3 and [row["step"] for row in log(tmp_path)] == ["1", "2", "3"]
+    train_with(monkeypatch, tmp_path, **SMALL, yolov3_loss=loss)
+    assert log(tmp_path) == log(whole)
+    assert all(value.equal(last(tmp_path)["model"][key]) for key, value in last(whole)["model"].items())
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_with_its_terms(tmp_path, monkeypatch, value):
     loss = train.yolov3_loss
@@ -443,8 +467,7 @@ def test_constants_that_cannot_be_are_refused(tmp_path, monkeypatch, constants, 
 
 @pytest.mark.slow
 def test_a_users_edited_copy_says_in_one_line_what_is_wrong(tmp_path):
-    # The files as a user edits and runs them. The second image's header is whole, its pixels are not: a process that
-    # loads images finds out.
+    # The files as a user edits and runs them. The second image's header is whole, its pixels are not.
     for part in ("yolov3", "shared"):
         shutil.copytree(ROOT / part, tmp_path / part)
     data = tmp_path / "mine"
@@ -464,7 +487,9 @@ def test_a_users_edited_copy_says_in_one_line_what_is_wrong(tmp_path):
                             env={**os.environ, "PYTHONPATH": str(tmp_path)})
     said = [line for line in result.stderr.splitlines() if "it/s" not in line and "?it" not in line and line.strip()]
     assert result.returncode == 1
-    assert said == [f"{damaged}: cannot be read as an image (not an image file, or a damaged one)"]
+    assert said == ["The data have 1 problem:",
+                    f"{damaged}: cannot be read as an image (not an image file, or a damaged one)",
+                    "To go on without these images, set SKIP_UNUSABLE = True in dataset.py."]
 
 
 def start(folder, launcher=(), before="pass", **constants):
@@ -503,12 +528,23 @@ def test_two_processes_step_along_the_mean_of_their_halves(tmp_path):
         assert moved > 0 and (alone[key] - shared[key]).norm() < 1e-3 * moved
 
 
-@pytest.mark.slow
-def test_the_committed_constants_reach_their_bar(tmp_path):
-    # python yolov3/train.py, as a newcomer starts it, only with another folder for what it writes.
-    program = f"import pathlib, yolov3.train as train\ntrain.RUNS = pathlib.Path({str(tmp_path)!r})\n" \
+def run_committed(folder, preset):
+    """python yolov3/train.py with a preset, as a newcomer starts it, only with another folder for what it writes."""
+    program = f"import pathlib, yolov3.train as train\ntrain.RUNS = pathlib.Path({str(folder)!r})\n" \
+              "train.RUN = 'yolov3'\n" \
               "if __name__ == '__main__': train.main()"
-    (tmp_path / "start.py").write_text(program)
-    result = subprocess.run([sys.executable, str(tmp_path / "start.py")], cwd=ROOT, capture_output=True, text=True)
+    (folder / "start.py").write_text(program)
+    result = subprocess.run([sys.executable, str(folder / "start.py")], cwd=ROOT, capture_output=True, text=True,
+                            env={**os.environ, "PRESET": preset})
     assert result.returncode == 0, result.stderr
-    assert float(log(tmp_path)[-1]["AP50 train"]) >= 0.90
+    return log(folder)[-1]
+
+
+@pytest.mark.slow
+def test_the_sample_is_memorised(tmp_path):
+    assert float(run_committed(tmp_path, "sample")["AP50 train"]) >= 0.90
+
+
+@pytest.mark.slow
+def test_the_miniature_teaches_to_detect_in_unseen_images(tmp_path):
+    assert float(run_committed(tmp_path, "mini")["AP50 test"]) >= 0.60

@@ -12,13 +12,15 @@ Training    Move each of the four sides of the image in or out by up to 20 %; wh
             half of the time. Shuffle the objects, so that chance decides which of two keeps the cell that both have.
 Evaluation  Stretch the whole image to the square. This does not change boxes that are fractions of its sides.
 
-Difficult objects are not trained on [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
+Training leaves difficult objects out [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
 U(1, 1.5) or its inverse, and albumentations' ColorJitter multiplies saturation and brightness by U(1 / 1.5, 1.5).
 
 To train on your own photographs, put them into a folder with JPEGImages, Annotations and ImageSets/Main as VOC has
-them, and edit TRAIN, TEST and CLASSES below.
+them, and edit TRAIN, TEST and CLASSES below. read_annotations in shared/annotations.py lists the other layouts: COCO's
+JSON and YOLO's text labels.
 
-    python yolov1/dataset.py     writes runs/yolov1/augmented.png: training images as the network sees them, with boxes
+    python yolov1/dataset.py     checks all files of TRAIN and TEST; prints how many objects of which sizes they have;
+                                 writes runs/yolov1/augmented.png: 16 training images at 448, augmented, with boxes
 
 What changed from the classifier's pretraining (section 2.2): the images have boxes, which move with them, and 448 x 448
 pixels instead of 224 x 224.
@@ -30,7 +32,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shared.annotations import read_annotations
+from shared.annotations import describe, read_train_and_test
 from shared.boxes import xyxy_to_cxcywh
 from shared.draw import draw_targets, write_sheet
 from shared.errors import InputError, run
@@ -41,12 +43,19 @@ from shared.voc import CLASSES as VOC_CLASSES
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise looks for an update online
 import albumentations as A
 
-PRESET = "sample"  # chooses the data here and all values of a training in train.py:
-#                    "sample"        16 drawings, learned in about 3 minutes on 2 CPU cores
-#                    "darknet"       VOC 2007 + 2012, with the authors' values
+PRESET = os.environ.get("PRESET", "mini")
+# PRESET chooses the data (below), the values of a training (train.py). Edit it, or
+# set it for one command: PRESET=sample python yolov1/train.py
+#    "mini"          the miniature VOC, 1,600 drawings, from which the tiny network learns to detect in 8 minutes
+#    "sample"        16 drawings, which the whole network memorises in 3 minutes: the check that nothing is broken
+#    "darknet"       VOC 2007 + 2012, with the authors' values
 
-if PRESET == "sample":
-    TRAIN = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train")]     # (folder in VOC's layout, name of the split)
+if PRESET == "mini":
+    TRAIN = [(SAMPLES / "mini" / "VOC2007", "train")]                  # (folder in VOC's layout, name of the split)
+    TEST = [(SAMPLES / "mini" / "VOC2007", "test")]
+    CLASSES = VOC_CLASSES
+elif PRESET == "sample":
+    TRAIN = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train")]
     TEST = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "val")]
     CLASSES = VOC_CLASSES
 elif PRESET == "darknet":
@@ -55,13 +64,15 @@ elif PRESET == "darknet":
     TEST = [(VOC / "VOC2007", "test")]
     CLASSES = VOC_CLASSES
 else:
-    raise SystemExit(f'yolov1/dataset.py: PRESET is {PRESET!r}, not "sample" or "darknet"')
+    raise SystemExit(f'yolov1/dataset.py: PRESET is {PRESET!r}, not "mini", "sample" or "darknet"')
+
+SKIP_UNUSABLE = False   # True: go on without the images that cannot be used, after a list of them
 
 JITTER = 0.2       # move each side by up to 20 % of the image's width or height [paper]
 HUE = 0.0          # [paper]; Darknet: .1 in the later yolov1.cfg, up to 36 degrees either way
 SATURATION = 1.5   # [paper]
 EXPOSURE = 1.5     # [paper]
-SMALLEST = 0.005   # of the image: drop a box that augmentation leaves narrower or lower than this [darknet]
+SMALLEST = 0.005   # of the image: drop a box whose width or height augmentation leaves below this [darknet]
 
 
 class DetectionDataset(torch.utils.data.Dataset):
@@ -167,7 +178,10 @@ def collate(items):
 
 
 def main():
-    dataset = DetectionDataset(read_annotations(TRAIN, CLASSES), 448, augment=True)
+    train, test = read_train_and_test(TRAIN, TEST, CLASSES, SKIP_UNUSABLE)
+    describe("TRAIN", train, CLASSES)
+    describe("TEST", test, CLASSES)
+    dataset = DetectionDataset(train, 448, augment=True)
     pictures = [draw_targets(*dataset[n % len(dataset), n], CLASSES) for n in range(16)]
     sheet = RUNS / "yolov1" / "augmented.png"
     write_sheet(sheet, pictures, columns=4)

@@ -75,7 +75,7 @@ def main():
                 video = add_frame(video, video_path(SOURCE, OUT), picture, fps)
             else:
                 write_picture(Path(OUT) / name, picture)
-            lines += ["\t".join([name, classes[int(label)], f"{score:.4f}", *(f"{x:.1f}" for x in box)])
+            lines += ["\t".join([name, classes[int(label)], f"{score:.4f}", *(f"{side:.1f}" for side in box)])
                       for label, score, *box in rows]
             bar.set_postfix_str(f"network alone {1 / (forward - start):.1f}", refresh=False)
     except KeyboardInterrupt:

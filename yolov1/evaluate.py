@@ -60,7 +60,7 @@ ACCURACIES = [f"{name} accuracy {split}" for split in ("train", "test") for name
 
 
 def check_evaluation():
-    """Raises InputError for values of these constants that cannot be."""
+    """Raises InputError for invalid values of these constants."""
     check_values("yolov1/evaluate.py", globals())
 
 

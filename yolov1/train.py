@@ -2,7 +2,8 @@
 Trains YOLOv1.
 
 Paper   "You Only Look Once: Unified, Real-Time Object Detection", section 2.2, "Training".
-Source  The values are Darknet's at the time of the paper: cfg/yolo.cfg at 8c5364f5, examples/yolo.c and src/network.c
+Source  The values are those of cfg/yolo.cfg at 8c5364f5, of the paper's time; the code is examples/yolo.c and
+        src/network.c
         (get_current_rate). Comments give the paper's values where they differ. The paper trains for about 135 epochs,
         of 16,551 / 64 = 258.6 steps each on VOC: the learning rate rises slowly from 1e-3 to 1e-2, then stays at 1e-2
         for 75 epochs, at 1e-3 for 30 and at 1e-4 for 30.
@@ -10,8 +11,8 @@ Source  The values are Darknet's at the time of the paper: cfg/yolo.cfg at 8c536
     python yolov1/train.py                               on one GPU, or on the CPU if there is none
     torchrun --nproc-per-node=4 yolov1/train.py          on four GPUs of one machine, with one process for each
 
-PRESET in yolov1/dataset.py chooses the data and, here, the values that belong to it. As committed, "sample" trains the
-whole network on 16 drawings in about 3 minutes on 2 CPU cores, with 3 x 3 cells instead of 7 x 7.
+PRESET in yolov1/dataset.py chooses the data and, here, the values that belong to it. As committed, "mini" trains the
+tiny network on 1,600 drawings in about 8 minutes on 2 CPU cores and finds objects in drawings that it has never seen.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP50 and accuracies), curves.png,
 detections/ (the same images at each evaluation), last.pt and best.pt (the highest AP50 on TEST). The same command
@@ -27,49 +28,62 @@ import torch
 import torch.nn as nn
 from tqdm import tqdm
 
-from shared.annotations import read_annotations
+from shared.annotations import read_train_and_test
 from shared.batches import load_batches, shuffled_batches
 from shared.checkpoint import fingerprint, resume, save_best, save_checkpoint
+from shared.constants import check_values
 from shared.draw import write_training_curves
-from shared.errors import InputError, check_choice, run
+from shared.errors import InputError, check_loss, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
-from shared.paths import RUNS
-from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes
+from shared.paths import RUNS, open_run
+from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes, stoppable, stopped
 from shared.schedules import one_cycle
-from yolov1.dataset import CLASSES, PRESET, TEST, TRAIN, DetectionDataset, collate
-from yolov1.evaluate import ACCURACIES, MAX_TRAIN_EVALUATED, MEASURES, ceiling, measure
+from yolov1.dataset import CLASSES, PRESET, SKIP_UNUSABLE, TEST, TRAIN, DetectionDataset, collate
+from yolov1.evaluate import ACCURACIES, MAX_TRAIN_EVALUATED, MEASURES, ceiling, check_evaluation, measure
 from yolov1.loss import yolov1_loss
 from yolov1.model import BATCH_NORM, BOXES, STRIDE
 from yolov1.weights import NETWORKS, load_pretrained
 
 # What to train
-RUN = "yolov1"             # the folder in runs/
-NETWORK = "YOLOv1"         # or "YOLOv1Tiny", which needs a thirteenth of the operations
+RUN = f"yolov1_{PRESET}"   # the folder in runs/
 START = None               # or a detector to fine-tune, perhaps of other classes: RUNS / "yolov1" / "last.pt"
 SEED = 0
 
 # How to train it
-if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosine instead of SGD and steps
+if PRESET in ("mini", "sample"):    # short enough for a CPU, so with Adam and a cosine instead of SGD and steps
     BACKBONE = None            # random weights
-    MAX_STEPS = 180
-    BATCH_SIZE = 4             # images per step, over all GPUs
     SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
-    SIZE = 192                 # of the input, in pixels: 64 for each of 3 x 3 cells
-    AUGMENT = False            # so few steps suffice to memorise 16 images, but not all their variations
-    DROPOUT = 0.0              # dropout prevents memorising
     OPTIMIZER = "adam"
-    LEARNING_RATE = 6e-5       # low, because there is no BatchNorm. Measured with 1e-4: the network predicts the same
-    #                            for every image during the first 100 steps
-    BURN_IN = 12               # steps in which the learning rate rises
     SCHEDULE = "cosine"        # or "steps", or "one_cycle", in which LEARNING_RATE is the peak
     LR_STEPS = {}
     WEIGHT_DECAY = 5e-4
-    BATCHNORM_MOMENTUM = 0.1   # of YOLOv1Tiny. .01 would leave the running averages unfinished after so few steps
-    EVALUATE_EVERY = CHECKPOINT_EVERY = 60     # steps
+    BATCHNORM_MOMENTUM = 0.1   # .01 would leave the running averages unfinished after so few steps
+if PRESET == "mini":
+    NETWORK = "YOLOv1Tiny"     # needs a thirteenth of YOLOv1's operations
+    MAX_STEPS = 1300
+    BATCH_SIZE = 16            # images per step, over all GPUs
+    SIZE = 192                 # of the input, in pixels: 64 for each of 3 x 3 cells
+    AUGMENT = True
+    DROPOUT = 0.0              # YOLOv1Tiny has none
+    LEARNING_RATE = 3e-4
+    BURN_IN = 50               # steps in which the learning rate rises
+    EVALUATE_EVERY = CHECKPOINT_EVERY = 325    # steps
+elif PRESET == "sample":
+    NETWORK = "YOLOv1"
+    MAX_STEPS = 180
+    BATCH_SIZE = 4
+    SIZE = 192
+    AUGMENT = False            # so few steps suffice to memorise 16 images, but not all their variations
+    DROPOUT = 0.0              # dropout prevents memorising
+    LEARNING_RATE = 6e-5       # low, because there is no BatchNorm. Measured with 1e-4: the network predicts the same
+    #                            for every image during the first 100 steps
+    BURN_IN = 12
+    EVALUATE_EVERY = CHECKPOINT_EVERY = 60
 elif PRESET == "darknet":
     # Darknet's schedule, which approximates the paper's. Equation (3) is twice Darknet's loss, so the learning rate is
     # halved and the weight decay doubled.
+    NETWORK = "YOLOv1"                         # or "YOLOv1Local"; small ones with another BACKBONE: weights.py
     BACKBONE = RUNS / "extraction.conv.weights"  # trained on ImageNet by the authors, or by yolov1/extraction/train.py
     MAX_STEPS = 40_000                         # paper: 34_912
     BATCH_SIZE = 64
@@ -86,7 +100,7 @@ elif PRESET == "darknet":
     BATCHNORM_MOMENTUM = 0.01
     EVALUATE_EVERY = CHECKPOINT_EVERY = 1000   # ours
 MOMENTUM = 0.9                 # of SGD [paper]
-ADAM_BETAS = (0.9, 0.95)       # as in yolov2/train.py and yolov3/train.py
+ADAM_BETAS = (0.9, 0.95)       # .95, because the first no_object gradients are large, as in YOLOv3
 NUM_WORKERS = 2                # processes that load images, for each GPU
 
 TERMS = ["xy", "wh", "object", "no_object", "class", "total"]
@@ -94,7 +108,7 @@ COLUMNS = ["step", "epoch", "learning rate", *TERMS, *MEASURES, *ACCURACIES]
 
 
 def learning_rate(step):
-    """The learning rate of a step, counted from 1 ([darknet] get_current_rate)."""
+    """The learning rate of a step, from 1 on. Burn-in and "steps" are [darknet] get_current_rate, the rest is ours."""
     if SCHEDULE == "one_cycle":
         return one_cycle(step, MAX_STEPS, LEARNING_RATE)
     if step < BURN_IN:
@@ -106,9 +120,9 @@ def learning_rate(step):
 
 def check_constants():
     """Raises InputError for values that would fail, or be misunderstood, only later."""
-    check_choice("yolov1/train.py", "NETWORK", NETWORK, NETWORKS)
-    check_choice("yolov1/train.py", "OPTIMIZER", OPTIMIZER, ("adam", "sgd"))
-    check_choice("yolov1/train.py", "SCHEDULE", SCHEDULE, ("cosine", "steps", "one_cycle"))
+    check_values("yolov1/train.py", globals(), NETWORK=NETWORKS, OPTIMIZER=("adam", "sgd"),
+                 SCHEDULE=("cosine", "steps", "one_cycle"))
+    check_evaluation()
     if SIZE % STRIDE:
         raise InputError(f"yolov1/train.py: SIZE has to be divisible by {STRIDE}")
 
@@ -126,10 +140,10 @@ def make_optimizer(network):
 def main():
     rank, ranks, device = start_processes()
     check_constants()
-    folder = RUNS / RUN
+    folder = open_run(RUNS / RUN, rank)
 
     # The data
-    train, test = read_annotations(TRAIN, CLASSES), read_annotations(TEST, CLASSES)
+    train, test = read_train_and_test(TRAIN, TEST, CLASSES, SKIP_UNUSABLE)
     dataset = DetectionDataset(train, SIZE, AUGMENT)
 
     # The network, with random weights, pretrained ones, or those of an interrupted training
@@ -154,9 +168,8 @@ def main():
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
     keys = (batch for _, batch in batches)                                   # lists of (index, seed)
     loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
-    if rank == 0:
-        start_log(folder / "log.csv", COLUMNS, done)
-    bar = tqdm(steps, initial=done, total=MAX_STEPS, disable=rank > 0)
+    start_log(folder / "log.csv", COLUMNS, done, rank)
+    bar = tqdm(stoppable(steps, ranks), initial=done, total=MAX_STEPS, disable=rank > 0)
     for step in bar:
         # One step: forward, loss, backward, update
         model.train()
@@ -173,8 +186,7 @@ def main():
             (loss["total"] / SUBDIVISIONS).backward()
             terms = {term: terms[term] + loss[term].detach() / SUBDIVISIONS for term in TERMS}
         terms = average(terms, ranks)
-        if not math.isfinite(terms["total"]):
-            raise InputError(f"yolov1/train.py: the loss of step {step} is not finite: {terms}. last.pt is unchanged")
+        check_loss("yolov1/train.py", step, terms)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -190,7 +202,7 @@ def main():
                 bar.write(f"step {step}  " + "  ".join(f"{name} {row[name]:.4f}" for name in MEASURES))
                 best = save_best(folder / "best.pt", state, row["AP50 test"], best)
             append_row(folder / "log.csv", COLUMNS, row)
-            if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS:
+            if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS or stopped():
                 write_training_curves(folder / "curves.png", folder / "log.csv", TERMS, MEASURES)
                 save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:

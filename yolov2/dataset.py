@@ -20,7 +20,7 @@ True is Darknet of 2016. The training has the random crops of the paper:
 
 After either, in training, distort the colours of the whole square, and mirror it half of the time.
 
-Difficult objects are not trained on [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
+Training leaves difficult objects out [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
 U(1, 1.5) or its inverse, and albumentations' ColorJitter multiplies saturation and brightness by U(1 / 1.5, 1.5).
 
 To train on your own photographs, put them into a folder with JPEGImages, Annotations and ImageSets/Main as VOC has
@@ -28,7 +28,7 @@ them, and edit TRAIN, TEST and CLASSES below. read_annotations in shared/annotat
 JSON and YOLO's text labels.
 
     python yolov2/dataset.py     checks all files of TRAIN and TEST; prints how many objects of which sizes they have;
-                                 writes runs/yolov2/augmented.png: training images as the network sees them, with boxes
+                                 writes runs/yolov2/augmented.png: 16 training images at 416, augmented, with boxes
 
 What changed from yolov1/dataset.py: the size of an image is requested together with the image (multi-scale training).
 Since March 2017 the whole image is placed on grey; with STRETCH = True it is cropped and stretched as in YOLOv1.
@@ -54,9 +54,9 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwi
 import albumentations as A
 
 PRESET = os.environ.get("PRESET", "mini")
-# It chooses the data here and all values of a training in train.py. Edit it, or set it for one command, as in
-# PRESET=sample python yolov2/train.py
-#    "mini"          the miniature VOC, 1,600 drawings, from which the tiny network learns to detect in 6 minutes
+# PRESET chooses the data (below), the values of a training (train.py), STRETCH (below) and SIZE_WEIGHT (loss.py). Edit
+# it, or set it for one command: PRESET=sample python yolov2/train.py
+#    "mini"          the miniature VOC, 1,600 drawings, from which the tiny network learns to detect in 8 minutes
 #    "sample"        16 drawings, which the whole network memorises in 3 minutes: the check that nothing is broken
 #    "darknet"       VOC 2007 + 2012, with the authors' values of March 2017
 #    "darknet_coco"  COCO, with the authors' values of March 2017
@@ -91,7 +91,7 @@ JITTER = 0.3       # change width and height by up to 30 % each [darknet]
 HUE = 0.1          # turn the hue by up to 36 degrees either way [darknet]
 SATURATION = 1.5   # [darknet]
 EXPOSURE = 1.5     # [darknet]
-SMALLEST = 0.001   # of the image: drop a box that augmentation leaves narrower or lower than this [darknet]
+SMALLEST = 0.001   # of the image: drop a box whose width or height augmentation leaves below this [darknet]
 if PRESET == "darknet_2016":
     STRETCH = True
     JITTER = 0.2       # of a crop: move each side by up to 20 % of the image's width or height [darknet]
@@ -100,9 +100,9 @@ if PRESET == "darknet_2016":
 
 class DetectionDataset(torch.utils.data.Dataset):
     """
-    dataset[i]              image i at the size given here
-    dataset[i, size, seed]  image i at another size. The seed, one or more numbers, decides everything that is random,
-                            so that a training can be repeated.
+    dataset[i]              image i at the size given to the constructor
+    dataset[i, size, seed]  image i at another size. The seed, a number or a tuple of numbers, fixes the augmentation,
+                            so that a training can be repeated. Without a seed it differs each time.
 
     With augment the image is placed and distorted at random, without it is in its letterbox. With stretched it is
     cropped at random instead of placed, and stretched instead of letterboxed.

@@ -8,9 +8,9 @@ Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/me
         dataset.py, which the checkpoint remembers.
 
     python yolov2/evaluate.py     reads CHECKPOINT and the data of yolov2/dataset.py; prints tables of average
-                                  precision and kinds of errors; writes them with precision-recall curves to its
-                                  folder evaluation/, and detections and truths as text for Padilla's toolkit and as
-                                  COCO JSON
+                                  precision and of the kinds of errors; writes to the folder evaluation/ beside
+                                  CHECKPOINT these figures, precision-recall curves, and detections and truths as
+                                  text for Padilla's toolkit and as COCO JSON
 
 What changed from yolov1/evaluate.py: the thresholds, which were .001 (score) and .5 (NMS); since March 2017 the
 letterbox. No ceiling is computed, because a cell is no longer limited to one object.
@@ -56,7 +56,7 @@ ACCURACIES = [f"{name} accuracy {split}" for split in ("train", "test") for name
 
 
 def check_evaluation():
-    """Raises InputError for values of these constants that cannot be."""
+    """Raises InputError for invalid values of these constants."""
     check_values("yolov2/evaluate.py", globals())
 
 

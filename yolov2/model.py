@@ -130,7 +130,10 @@ class Reorg(nn.Module):
 
 
 class YOLOv2(nn.Module):
-    """passthrough_channels: of the passthrough's 1 x 1 convolution. None: there is none, as in the paper"""
+    """
+    passthrough_channels: outputs of the 1 x 1 convolution before the reorg [darknet, March 2017]. None: there is no
+    such convolution, and all 512 channels are reorganized [paper].
+    """
 
     def __init__(self, num_classes=20, anchors=ANCHORS, passthrough_channels=64):
         super().__init__()
@@ -139,11 +142,12 @@ class YOLOv2(nn.Module):
         self.backbone = Backbone()
         self.neck32 = nn.Sequential(ConvBlock(1024, 1024, 3), ConvBlock(1024, 1024, 3))
         if passthrough_channels is None:                            # paper, Darknet of 2016
-            passthrough_channels = 512
+            reorg_channels = 512
             self.passthrough = Reorg()
         else:                                                       # [darknet], since March 2017
+            reorg_channels = passthrough_channels
             self.passthrough = nn.Sequential(ConvBlock(512, passthrough_channels, 1), Reorg())
-        self.detect32 = nn.Sequential(ConvBlock(4 * passthrough_channels + 1024, 1024, 3), nn.Conv2d(1024, outputs, 1))
+        self.detect32 = nn.Sequential(ConvBlock(4 * reorg_channels + 1024, 1024, 3), nn.Conv2d(1024, outputs, 1))
 
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):                        # N(0, 2 / fan-in); BatchNorm starts at 1 and 0

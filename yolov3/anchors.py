@@ -6,7 +6,7 @@ Paper   "YOLOv3: An Incremental Improvement", section 2.3: "We still use k-means
         across scales." The method is that of YOLOv2: yolov2/anchors.py explains it.
 
 The quality of the anchors is their average IOU: the mean, over all boxes, of the IOU with the anchor that overlaps the
-box most, both with one centre. The published anchors were found on COCO. Others help where they raise this number
+box most, both with the same centre. The published anchors were found on COCO. Others help where they raise this number
 clearly: where all objects are small, or all have the same shape, or the input is much smaller than 416 x 416. They are
 no certain gain. Objects then spread over more anchors, each of which has classes of its own to learn, and a short
 training suffers: on the miniature VOC YOLOv3Tiny reached an AP50 of .34 after 600 steps with its own six anchors, and

@@ -10,16 +10,19 @@ Training    Distort the aspect ratio, scale the image to fit, and paste it at a 
             the colours of the whole square. Mirror it half of the time.
 Evaluation  The letterbox: scale the image to fit and paste it in the middle of a grey square.
 
-Difficult objects are not trained on [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
+Training leaves difficult objects out [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
 U(1, 1.5) or its inverse, and albumentations' ColorJitter multiplies saturation and brightness by U(1 / 1.5, 1.5).
 
 To train on your own photographs, put them into a folder with JPEGImages, Annotations and ImageSets/Main as VOC has
-them, and edit TRAIN, TEST and CLASSES below.
+them, and edit TRAIN, TEST and CLASSES below. read_annotations in shared/annotations.py lists the other layouts: COCO's
+JSON and YOLO's text labels.
 
-    python yolov3/dataset.py     writes runs/yolov3/augmented.png: training images as the network sees them, with boxes
+    python yolov3/dataset.py     checks all files of TRAIN and TEST; prints how many objects of which sizes they have;
+                                 writes runs/yolov3/augmented.png: 16 training images at 416, augmented, with boxes
 
-What changed from yolov2/dataset.py: nothing. The paper (caption of Figure 3) says that a bug in YOLOv2's data loading
-was fixed, which gained about 2 mAP, but not what the bug was. The mosaic of yolov3/mosaic.py is not in the paper.
+What changed from yolov2/dataset.py: nothing since March 2017; the random crops and stretched images of 2016 are gone.
+The paper (caption of Figure 3) says that a bug in YOLOv2's data loading was fixed, which gained about 2 mAP, but not
+what the bug was. The mosaic of yolov3/mosaic.py is not in the paper.
 """
 import os
 
@@ -28,7 +31,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shared.annotations import read_annotations
+from shared.annotations import describe, read_train_and_test
 from shared.boxes import xyxy_to_cxcywh
 from shared.coco import CLASSES as COCO_CLASSES
 from shared.draw import draw_targets, write_sheet
@@ -40,13 +43,20 @@ from shared.voc import CLASSES as VOC_CLASSES
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwise looks for an update online
 import albumentations as A
 
-PRESET = "sample"  # chooses the data here and all values of a training in train.py:
-#                    "sample"        16 drawings, memorised in about 3 minutes on 2 CPU cores
-#                    "darknet"       VOC 2007 + 2012, with the authors' values
-#                    "darknet_coco"  COCO, with the authors' values (and IGNORE_IOU in loss.py)
+PRESET = os.environ.get("PRESET", "mini")
+# PRESET chooses the data (below), the values of a training (train.py), and IGNORE_IOU (loss.py). Edit it, or
+# set it for one command: PRESET=sample python yolov3/train.py
+#    "mini"          the miniature VOC, 1,600 drawings, from which the tiny network learns to detect in 6 minutes
+#    "sample"        16 drawings, which the whole network memorises in 3 minutes: the check that nothing is broken
+#    "darknet"       VOC 2007 + 2012, with the authors' values
+#    "darknet_coco"  COCO, with the authors' values (and IGNORE_IOU in loss.py)
 
-if PRESET == "sample":
-    TRAIN = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train")]     # (folder in VOC's layout, name of the split)
+if PRESET == "mini":
+    TRAIN = [(SAMPLES / "mini" / "VOC2007", "train")]                  # (folder in VOC's layout, name of the split)
+    TEST = [(SAMPLES / "mini" / "VOC2007", "test")]
+    CLASSES = VOC_CLASSES
+elif PRESET == "sample":
+    TRAIN = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "train")]
     TEST = [(SAMPLES / "voc" / "VOCdevkit" / "VOC2007", "val")]
     CLASSES = VOC_CLASSES
 elif PRESET == "darknet":
@@ -60,20 +70,22 @@ elif PRESET == "darknet_coco":
     TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]
     CLASSES = COCO_CLASSES
 else:
-    raise SystemExit(f'yolov3/dataset.py: PRESET is {PRESET!r}, not "sample", "darknet" or "darknet_coco"')
+    raise SystemExit(f'yolov3/dataset.py: PRESET is {PRESET!r}, not "mini", "sample", "darknet" or "darknet_coco"')
+
+SKIP_UNUSABLE = False   # True: go on without the images that cannot be used, after a list of them
 
 JITTER = 0.3       # change width and height by up to 30 % each [darknet]
 HUE = 0.1          # turn the hue by up to 36 degrees either way [darknet]
 SATURATION = 1.5   # [darknet]
 EXPOSURE = 1.5     # [darknet]
-SMALLEST = 0.001   # of the image: drop a box that augmentation leaves narrower or lower than this [darknet]
+SMALLEST = 0.001   # of the image: drop a box whose width or height augmentation leaves below this [darknet]
 
 
 class DetectionDataset(torch.utils.data.Dataset):
     """
-    dataset[i]              image i at the size given here
-    dataset[i, size, seed]  image i at another size. The seed, one or more numbers, decides everything that is random,
-                            so that a training can be repeated.
+    dataset[i]              image i at the size given to the constructor
+    dataset[i, size, seed]  image i at another size. The seed, a number or a tuple of numbers, fixes the augmentation,
+                            so that a training can be repeated. Without a seed it differs each time.
 
     augment=True places the image at random and distorts its colours; augment=False puts it into its letterbox.
 
@@ -199,7 +211,10 @@ def collate(items):
 
 
 def main():
-    dataset = DetectionDataset(read_annotations(TRAIN, CLASSES), 416, augment=True)
+    train, test = read_train_and_test(TRAIN, TEST, CLASSES, SKIP_UNUSABLE)
+    describe("TRAIN", train, CLASSES)
+    describe("TEST", test, CLASSES)
+    dataset = DetectionDataset(train, 416, augment=True)
     pictures = [draw_targets(*dataset[n % len(dataset), 416, n], CLASSES) for n in range(16)]
     sheet = RUNS / "yolov3" / "augmented.png"
     write_sheet(sheet, pictures, columns=4)

@@ -4,7 +4,7 @@ Shows where YOLOv3 looks: a saliency map for each of its three scales, beside th
 Paper   "Eigen-CAM: Class Activation Map using Principal Components", Muhammad and Yeasin, 2020 (arXiv:2008.00299),
         section III. It is not part of YOLOv3.
 
-    python yolov3/eigencam.py     reads runs/yolov3/last.pt and SOURCE; writes to OUT one picture for each image: its
+    python yolov3/eigencam.py     reads CHECKPOINT and SOURCE; writes to OUT one picture for each image: its
                                   detections, then the maps of stride 32, 16 and 8
 
 Other methods follow the gradient of one output, a class score, back to a layer. A detector has thousands of outputs,
@@ -41,10 +41,10 @@ from shared.images import list_images, read_image
 from shared.layers import fuse_batchnorm
 from shared.nms import nms_per_class
 from shared.paths import RUNS, SAMPLES
-from yolov3.dataset import letterbox, letterbox_geometry, undo_letterbox
+from yolov3.dataset import PRESET, letterbox, letterbox_geometry, undo_letterbox
 from yolov3.model import YOLOv3, decode
 
-CHECKPOINT = RUNS / "yolov3" / "last.pt"
+CHECKPOINT = RUNS / f"yolov3_{PRESET}" / "last.pt"
 SOURCE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007" / "JPEGImages"  # an image, or a folder of images
 OUT = CHECKPOINT.parent / "eigencam"
 SCORE_THRESHOLD = 0.5

@@ -6,9 +6,9 @@ Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/me
         examples/detector.c, validate_detector).
 
     python yolov3/evaluate.py     reads CHECKPOINT and the data of yolov3/dataset.py; prints tables of average
-                                  precision and kinds of errors; writes them with precision-recall curves to its
-                                  folder evaluation/, and detections and truths as text for Padilla's toolkit and as
-                                  COCO JSON
+                                  precision and of the kinds of errors; writes to the folder evaluation/ beside
+                                  CHECKPOINT these figures, precision-recall curves, and detections and truths as
+                                  text for Padilla's toolkit and as COCO JSON
 
 What changed from yolov2/evaluate.py: there are three heads; the image is always in its letterbox.
 """
@@ -53,7 +53,7 @@ ACCURACIES = [f"{name} accuracy {split}" for split in ("train", "test") for name
 
 
 def check_evaluation():
-    """Raises InputError for values of these constants that cannot be."""
+    """Raises InputError for invalid values of these constants."""
     check_values("yolov3/evaluate.py", globals())
 
 

@@ -8,8 +8,8 @@ Source  The values are Darknet's: cfg/yolov3-voc.cfg, cfg/yolov3.cfg, examples/d
     python yolov3/train.py                               on one GPU, or on the CPU if there is none
     torchrun --nproc-per-node=4 yolov3/train.py          on four GPUs of one machine, with one process for each
 
-PRESET in yolov3/dataset.py chooses the data and, here, the values that belong to it. As committed, "sample" trains the
-whole network on 16 drawings in about 3 minutes on 2 CPU cores.
+PRESET in yolov3/dataset.py chooses the data and, here, the values that belong to it. As committed, "mini" trains the
+tiny network on 1,600 drawings in about 6 minutes on 2 CPU cores and finds objects in drawings that it has never seen.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP50 and accuracies), curves.png,
 detections/ (the same images at each evaluation), last.pt and best.pt (the highest AP50 on TEST). The same command
@@ -24,48 +24,64 @@ import random
 import torch
 from tqdm import tqdm
 
-from shared.annotations import read_annotations
+from shared.annotations import read_train_and_test
 from shared.batches import load_batches, shuffled_batches
 from shared.checkpoint import fingerprint, resume, save_best, save_checkpoint
+from shared.constants import check_values
 from shared.draw import write_training_curves
-from shared.errors import InputError, check_choice, run
+from shared.errors import InputError, check_loss, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
-from shared.paths import RUNS
-from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes
+from shared.paths import RUNS, open_run
+from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes, stoppable, stopped
 from shared.schedules import one_cycle
-from yolov3.dataset import CLASSES, PRESET, TEST, TRAIN, DetectionDataset, collate
-from yolov3.evaluate import ACCURACIES, MEASURES, measure
+from yolov3.dataset import CLASSES, PRESET, SKIP_UNUSABLE, TEST, TRAIN, DetectionDataset, collate
+from yolov3.evaluate import ACCURACIES, MEASURES, check_evaluation, measure
 from yolov3.loss import yolov3_loss
 from yolov3.weights import NETWORKS, load_pretrained
 
 # What to train
-RUN = "yolov3"             # the folder in runs/
-NETWORK = "YOLOv3"         # or "YOLOv3Tiny", which needs a twelfth of the operations
+RUN = f"yolov3_{PRESET}"   # the folder in runs/
+ANCHORS = None             # those of the network; or your own, from yolov3/anchors.py
 START = None               # or a detector to fine-tune, perhaps of other classes: RUNS / "yolov3.weights", or a .pt
 SEED = 0
 
 # How to train it
-if PRESET == "sample":         # short enough for a CPU, so with Adam and a cosine instead of SGD and steps
+if PRESET in ("mini", "sample"):    # short enough for a CPU, so with Adam and a cosine instead of SGD and steps
     BACKBONE = None            # random weights
-    MAX_STEPS = 300
-    BATCH_SIZE = 4             # images per step, over all GPUs
     SUBDIVISIONS = 1           # parts of a batch that go through the network one by one, to save memory
-    TRAIN_SIZES = [128]        # input sizes, in pixels; each is used for 10 steps
+    OPTIMIZER = "adam"
+    SCHEDULE = "cosine"        # or "steps", or "one_cycle", in which LEARNING_RATE is the peak
+    LR_STEPS = {}
+    BATCHNORM_MOMENTUM = 0.1   # .01 would leave the running averages unfinished after so few steps
+if PRESET == "mini":
+    NETWORK = "YOLOv3Tiny"     # needs a twelfth of YOLOv3's operations
+    MAX_STEPS = 960
+    BATCH_SIZE = 16            # images per step, over all GPUs
+    TRAIN_SIZES = [160]        # input sizes, in pixels; each is used for 10 steps
+    TEST_SIZE = 160
+    AUGMENT = True
+    LEARNING_RATE = 1e-3
+    BURN_IN = 50               # steps in which the learning rate rises
+    EVALUATE_EVERY = CHECKPOINT_EVERY = 240    # steps
+elif PRESET == "sample":
+    NETWORK = "YOLOv3"
+    MAX_STEPS = 300
+    BATCH_SIZE = 4
+    TRAIN_SIZES = [128]
     TEST_SIZE = 128
     AUGMENT = False            # so few steps suffice to memorise 16 images, but not all their variations
-    OPTIMIZER = "adam"
     LEARNING_RATE = 1e-3
-    BURN_IN = 10               # steps in which the learning rate rises
-    SCHEDULE = "cosine"        # or "steps", or "one_cycle", in which LEARNING_RATE is the peak
-    LR_STEPS = []
-    BATCHNORM_MOMENTUM = 0.1   # .01 would leave the running averages unfinished after so few steps
-    EVALUATE_EVERY = CHECKPOINT_EVERY = 50     # steps
+    BURN_IN = 10
+    EVALUATE_EVERY = CHECKPOINT_EVERY = 50
 elif PRESET in ("darknet", "darknet_coco"):
+    NETWORK = "YOLOv3"                         # or "YOLOv3Tiny" with BACKBONE = None
     BACKBONE = RUNS / "darknet53.conv.74"      # trained on ImageNet by the authors, or by yolov3/darknet53/train.py
-    MAX_STEPS, LR_STEPS, TEST_SIZE = 50_200, [40_000, 45_000], 416
+    MAX_STEPS, TEST_SIZE = 50_200, 416
+    LR_STEPS = {40_000: 0.1, 45_000: 0.1}      # step: factor
     if PRESET == "darknet_coco":
-        MAX_STEPS, LR_STEPS, TEST_SIZE = 500_200, [400_000, 450_000], 608
+        MAX_STEPS, TEST_SIZE = 500_200, 608
+        LR_STEPS = {400_000: 0.1, 450_000: 0.1}
     BATCH_SIZE = 64
     SUBDIVISIONS = 16
     TRAIN_SIZES = list(range(320, 609, 32))
@@ -87,18 +103,21 @@ COLUMNS = ["step", "epoch", "learning rate", "size", *TERMS, *MEASURES, *ACCURAC
 
 
 def learning_rate(step):
-    """The learning rate of a step, counted from 1 ([darknet] get_current_rate)."""
+    """The learning rate of a step, from 1 on. Burn-in and "steps" are [darknet] get_current_rate, the rest is ours."""
     if SCHEDULE == "one_cycle":
         return one_cycle(step, MAX_STEPS, LEARNING_RATE)
     if step < BURN_IN:
         return LEARNING_RATE * (step / BURN_IN) ** 4
     if SCHEDULE == "cosine":
         return LEARNING_RATE * (1 + math.cos(math.pi * step / MAX_STEPS)) / 2
-    return LEARNING_RATE * 0.1 ** sum(step >= lr_step for lr_step in LR_STEPS)
+    return LEARNING_RATE * math.prod(factor for lr_step, factor in LR_STEPS.items() if step >= lr_step)
 
 
 def image_size(step):
-    """The input size of a step: random, drawn every 10 steps; the largest for the last 200 or so [darknet]."""
+    """
+    The input size of a step: drawn at random every 10 steps, the largest in about the last 200 [darknet]. It depends on
+    the step alone, so all GPUs agree and a resumed training repeats it.
+    """
     block = (step - 1) // 10
     if block * 10 + 200 > MAX_STEPS:
         return max(TRAIN_SIZES)
@@ -107,9 +126,9 @@ def image_size(step):
 
 def check_constants():
     """Raises InputError for values that would fail, or be misunderstood, only later."""
-    check_choice("yolov3/train.py", "NETWORK", NETWORK, NETWORKS)
-    check_choice("yolov3/train.py", "OPTIMIZER", OPTIMIZER, ("adam", "sgd"))
-    check_choice("yolov3/train.py", "SCHEDULE", SCHEDULE, ("cosine", "steps", "one_cycle"))
+    check_values("yolov3/train.py", globals(), NETWORK=NETWORKS, OPTIMIZER=("adam", "sgd"),
+                 SCHEDULE=("cosine", "steps", "one_cycle"))
+    check_evaluation()
     if any(size % 32 for size in [TEST_SIZE, *TRAIN_SIZES]):
         raise InputError("yolov3/train.py: TEST_SIZE and TRAIN_SIZES have to be divisible by 32")
 
@@ -127,15 +146,16 @@ def make_optimizer(network):
 def main():
     rank, ranks, device = start_processes()
     check_constants()
-    folder = RUNS / RUN
+    folder = open_run(RUNS / RUN, rank)
 
     # The data
-    train, test = read_annotations(TRAIN, CLASSES), read_annotations(TEST, CLASSES)
+    train, test = read_train_and_test(TRAIN, TEST, CLASSES, SKIP_UNUSABLE)
     dataset = DetectionDataset(train, TEST_SIZE, AUGMENT)
 
     # The network, with random weights, pretrained ones, or those of an interrupted training
     torch.manual_seed(SEED)
     network_class, anchors = NETWORKS[NETWORK]
+    anchors = ANCHORS or anchors
     network = network_class(len(CLASSES), anchors)
     set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
     if not (folder / "last.pt").exists():
@@ -153,9 +173,8 @@ def main():
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
     keys = ([(index, image_size(step), seed) for index, seed in batch] for step, batch in batches)
     loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
-    if rank == 0:
-        start_log(folder / "log.csv", COLUMNS, done)
-    bar = tqdm(steps, initial=done, total=MAX_STEPS, disable=rank > 0)
+    start_log(folder / "log.csv", COLUMNS, done, rank)
+    bar = tqdm(stoppable(steps, ranks), initial=done, total=MAX_STEPS, disable=rank > 0)
     for step in bar:
         # One step: forward, loss, backward, update
         model.train()
@@ -171,8 +190,7 @@ def main():
             (loss["total"] / SUBDIVISIONS).backward()
             terms = {term: terms[term] + loss[term].detach() / SUBDIVISIONS for term in TERMS}
         terms = average(terms, ranks)
-        if not math.isfinite(terms["total"]):
-            raise InputError(f"yolov3/train.py: the loss of step {step} is not finite: {terms}. last.pt is unchanged")
+        check_loss("yolov3/train.py", step, terms)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -188,7 +206,7 @@ def main():
                 bar.write(f"step {step}  " + "  ".join(f"{name} {row[name]:.4f}" for name in MEASURES))
                 best = save_best(folder / "best.pt", state, row["AP50 test"], best)
             append_row(folder / "log.csv", COLUMNS, row)
-            if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS:
+            if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS or stopped():
                 write_training_curves(folder / "curves.png", folder / "log.csv", TERMS, MEASURES)
                 save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:

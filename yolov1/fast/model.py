@@ -10,8 +10,8 @@ Source  The paper does not list the layers. They are those of cfg/yolo-tiny.cfg 
 Six poolings bring 448 x 448 to 7 x 7. The last three convolutions keep that size. The cfg file begins with a [crop]
 layer, which maps the images to -1..1. Here this is a part of the network, which takes images of 0..1 as all others do.
 
-Its output means what yolov1/model.py says. NETWORK in yolov1/train.py chooses it. detect.py and evaluate.py find the
-name of the network in the file that they open. The authors' file is called yolo-tiny.weights.
+The output has the layout and the meaning given in yolov1/model.py. NETWORK in yolov1/train.py chooses the network.
+detect.py and evaluate.py find its name in the file that they open. The authors' file is called yolo-tiny.weights.
 
     python yolov1/fast/model.py     prints the layer table
 
@@ -31,7 +31,7 @@ from yolov1.model import BOXES, GRID, STRIDE, ConvBlock
 
 
 class Backbone(nn.Module):
-    """Each convolution doubles the channels, each pooling halves the height and width."""
+    """Seven convolutions; from the second on each doubles the channels. Each pooling halves the height and width."""
 
     def __init__(self):
         super().__init__()
@@ -58,7 +58,7 @@ class Backbone(nn.Module):
 class FastYOLO(nn.Module):
     def __init__(self, num_classes=20, grid=GRID, num_boxes=BOXES):
         super().__init__()
-        outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 7 (20 + 5 2) = 1470 for VOC
+        outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 * 7 * (20 + 5 * 2) = 1470 for VOC
         Conv = partial(ConvBlock, kernel=3, batch_norm=False)
         self.num_classes, self.grid, self.num_boxes = num_classes, grid, num_boxes
         self.backbone = Backbone()

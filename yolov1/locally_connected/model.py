@@ -5,14 +5,15 @@ Source  cfg/yolov1.cfg of pjreddie/darknet at f6afaab and its src/local_layer.c 
         belongs to this network, not to the paper's.
 
 A locally connected layer is a convolution whose weights differ from place to place. Each of its S x S outputs has 3 x 3
-weights of its own, so its features can depend on where in the image they are, as those of a fully connected layer. At
+weights of its own, so a feature may
+differ from place to place, as in a fully connected layer. At
 7 x 7 it has 49 * 256 * 1024 * 9 = 115,605,504 weights, more than half of the network; the paper's layer of 4096 has
 50,176 * 4096 = 205,520,896.
 
-Its output means what yolov1/model.py says. NETWORK in yolov1/train.py chooses it, and BOXES in yolov1/model.py the
-number of boxes for each cell: two files called yolov1.weights are in use, one with 3 boxes, as yolov1.cfg says, and one
-with 2. yolov1/weights.py tells them apart by their lengths. detect.py and evaluate.py find the name of the network and
-the number of boxes in the file that they open. The images are 0..1.
+The output has the layout and the meaning given in yolov1/model.py. NETWORK in yolov1/train.py chooses the network, and
+BOXES in yolov1/model.py the number of boxes for each cell: two files called yolov1.weights are in use, one with 3
+boxes, as yolov1.cfg says, and one with 2. yolov1/weights.py tells them apart by their lengths. detect.py and
+evaluate.py find the name of the network and the number of boxes in the file that they open. The images are 0..1.
 
     python yolov1/locally_connected/model.py     prints the layer table
 
@@ -53,7 +54,7 @@ class LocallyConnected(nn.Module):
 class YOLOv1Local(nn.Module):
     def __init__(self, num_classes=20, grid=GRID, num_boxes=BOXES):
         super().__init__()
-        outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 7 (20 + 5 3) = 1715 for VOC
+        outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 * 7 * (20 + 5 * 3) = 1715 for 3 boxes
         Conv = partial(ConvBlock, batch_norm=True)
         self.num_classes, self.grid, self.num_boxes = num_classes, grid, num_boxes
         self.backbone = Backbone(batch_norm=True)
@@ -71,7 +72,8 @@ class YOLOv1Local(nn.Module):
             if isinstance(layer, nn.Conv2d):                        # N(0, 2 / fan-in); BatchNorm starts at 1 and 0
                 nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")    # [darknet]
             if isinstance(layer, (LocallyConnected, nn.Linear)):    # uniform between +-sqrt(2 / fan-in)
-                # Darknet fills only the first place of a locally connected layer; the other 48 start at 0
+                # In Darknet only the first place of a locally connected layer gets random weights, all others start
+                # at 0
                 limit = (2 / layer.weight.shape[-1]) ** 0.5
                 nn.init.uniform_(layer.weight, -limit, limit)
                 nn.init.zeros_(layer.bias)

@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 class YOLOv1Tiny(nn.Module):
     def __init__(self, num_classes=20, grid=GRID, num_boxes=BOXES):
         super().__init__()
-        outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 7 (20 + 5 2) = 1470 for VOC
+        outputs = grid * grid * (num_classes + 5 * num_boxes)       # 7 * 7 * (20 + 5 * 2) = 1470 for VOC
         self.num_classes, self.grid, self.num_boxes = num_classes, grid, num_boxes
         self.backbone = Backbone()
         self.detect = nn.Sequential(

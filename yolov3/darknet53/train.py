@@ -30,13 +30,14 @@ from tqdm import tqdm
 from shared.accuracy import top_accuracies
 from shared.batches import load_batches, shuffled_batches
 from shared.checkpoint import fingerprint, load_start, resume, save_best, save_checkpoint
+from shared.constants import check_values
 from shared.draw import write_training_curves
-from shared.errors import InputError, check_choice, run
+from shared.errors import check_loss, run
 from shared.imagenet import list_classes, read_split
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
-from shared.paths import RUNS
-from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes
+from shared.paths import RUNS, open_run
+from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes, stoppable, stopped
 from yolov3.darknet53.dataset import PRESET, TRAIN, VAL, ClassificationDataset
 from yolov3.darknet53.model import Darknet53
 
@@ -101,8 +102,7 @@ def learning_rate(step):
 
 def check_constants():
     """Raises InputError for values that would fail, or be misunderstood, only later."""
-    check_choice("yolov3/darknet53/train.py", "OPTIMIZER", OPTIMIZER, ("adam", "sgd"))
-    check_choice("yolov3/darknet53/train.py", "SCHEDULE", SCHEDULE, ("cosine", "poly"))
+    check_values("yolov3/darknet53/train.py", globals(), OPTIMIZER=("adam", "sgd"), SCHEDULE=("cosine", "poly"))
 
 
 def make_optimizer(network):
@@ -118,7 +118,7 @@ def make_optimizer(network):
 def main():
     rank, ranks, device = start_processes()
     check_constants()
-    folder = RUNS / RUN
+    folder = open_run(RUNS / RUN, rank)
 
     # The data
     classes = list_classes(TRAIN)
@@ -143,9 +143,8 @@ def main():
     steps = range(done + 1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
     loader = load_batches(dataset, (batch for _, batch in batches), default_collate, NUM_WORKERS, device)
-    if rank == 0:
-        start_log(folder / "log.csv", COLUMNS, done)
-    bar = tqdm(steps, initial=done, total=MAX_STEPS, disable=rank > 0)
+    start_log(folder / "log.csv", COLUMNS, done, rank)
+    bar = tqdm(stoppable(steps, ranks), initial=done, total=MAX_STEPS, disable=rank > 0)
     for step in bar:
         # One step: forward, loss, backward, update
         model.train()
@@ -161,8 +160,7 @@ def main():
             (loss / SUBDIVISIONS).backward()
             total += loss.detach() / SUBDIVISIONS
         terms = average({"loss": total}, ranks)
-        if not math.isfinite(terms["loss"]):
-            raise InputError(f"yolov3/darknet53/train.py: the loss of step {step} is not finite. last.pt is unchanged")
+        check_loss("yolov3/darknet53/train.py", step, terms)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -182,7 +180,7 @@ def main():
                 save_best(folder / "backbone.pt", {**state, "model": stages}, row["top-1 val"], best)
                 best = save_best(folder / "best.pt", state, row["top-1 val"], best)
             append_row(folder / "log.csv", COLUMNS, row)
-            if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS:
+            if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS or stopped():
                 write_training_curves(folder / "curves.png", folder / "log.csv", TERMS, MEASURES, title="accuracy")
                 save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:

@@ -35,8 +35,9 @@ and three disadvantages:
     - A predictor whose anchor box overlaps an object by more than .5 is always ignored, even if its predicted box has
       moved away.
 
-    python yolov3/resnext_coco/dataset.py     writes runs/yolov3_resnext/augmented.png: training images as the network
-                                              sees them, with boxes
+    python yolov3/resnext_coco/dataset.py     checks all files of TRAIN and TEST; prints how many objects of which sizes
+                                              they have; writes runs/yolov3_resnext/augmented.png: training images as
+                                              the network sees them, with boxes
 
 What changed from yolov3/dataset.py: training, too, uses the letterbox; the colours are distorted as in SSD; collate
 makes the labels.
@@ -47,7 +48,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from shared.annotations import read_annotations
+from shared.annotations import describe, read_train_and_test
 from shared.boxes import cxcywh_to_xyxy, paired_iou, shape_iou
 from shared.coco import CLASSES as COCO_CLASSES
 from shared.draw import draw_targets, write_sheet
@@ -71,6 +72,8 @@ elif PRESET == "coco":
 TRAIN = [(COCO / "train2017", COCO / "annotations" / "instances_train2017.json")]  # (folder of images, JSON file)
 TEST = [(COCO / "val2017", COCO / "annotations" / "instances_val2017.json")]
 CLASSES = COCO_CLASSES
+
+SKIP_UNUSABLE = False        # True: go on without the images that cannot be used, after a list of them
 
 IGNORE_IOU = 0.5             # [paper], section 2.1
 
@@ -191,7 +194,10 @@ def collate(items, num_classes):
 
 
 def main():
-    dataset = DetectionDataset(read_annotations(TRAIN, CLASSES), 416, augment=True)
+    train, test = read_train_and_test(TRAIN, TEST, CLASSES, SKIP_UNUSABLE)
+    describe("TRAIN", train, CLASSES)
+    describe("TEST", test, CLASSES)
+    dataset = DetectionDataset(train, 416, augment=True)
     pictures = [draw_targets(*dataset[n % len(dataset), n], CLASSES) for n in range(16)]
     write_sheet(RUNS / "yolov3_resnext" / "augmented.png", pictures, columns=4)
 

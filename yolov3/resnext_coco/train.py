@@ -28,20 +28,21 @@ import torch
 import torch.nn as nn
 from tqdm import tqdm
 
-from shared.annotations import read_annotations
+from shared.annotations import read_train_and_test
 from shared.batches import load_batches, shuffled_batches
 from shared.checkpoint import fingerprint, resume, save_best, save_checkpoint
+from shared.constants import check_values
 from shared.draw import write_sheet, write_training_curves
-from shared.errors import InputError, run
+from shared.errors import InputError, check_loss, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.metrics import area, coco_ap
-from shared.paths import RUNS
-from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes
+from shared.paths import RUNS, open_run
+from shared.processes import average, end_processes, has_bfloat16, share_gradients, start_processes, stoppable, stopped
 from shared.report import draw_detections, truths_of
 from yolov3.evaluate import CONFIDENCE, MAX_TRAIN_EVALUATED, PICTURES, detect_all
 from yolov3.model import ANCHORS
-from yolov3.resnext_coco.dataset import CLASSES, PRESET, TEST, TRAIN, DetectionDataset, collate
+from yolov3.resnext_coco.dataset import CLASSES, PRESET, SKIP_UNUSABLE, TEST, TRAIN, DetectionDataset, collate
 from yolov3.resnext_coco.loss import resnext_loss
 from yolov3.resnext_coco.model import ResNeXtYOLOv3
 
@@ -90,6 +91,7 @@ def learning_rate(step):
 
 def check_constants():
     """Raises InputError for values that would fail, or be misunderstood, only later."""
+    check_values("yolov3/resnext_coco/train.py", globals())
     if SIZE % 32:
         raise InputError("yolov3/resnext_coco/train.py: SIZE has to be divisible by 32")
     if BURN_IN >= MAX_STEPS:
@@ -124,10 +126,10 @@ def measure(network, train, test, device, sheet):
 def main():
     rank, ranks, device = start_processes()
     check_constants()
-    folder = RUNS / RUN
+    folder = open_run(RUNS / RUN, rank)
 
     # The data
-    train, test = read_annotations(TRAIN, CLASSES), read_annotations(TEST, CLASSES)
+    train, test = read_train_and_test(TRAIN, TEST, CLASSES, SKIP_UNUSABLE)
     if not train or not test:
         raise InputError("yolov3/resnext_coco/dataset.py: TRAIN and TEST need at least one image each")
     dataset = DetectionDataset(train, SIZE, AUGMENT)
@@ -148,9 +150,8 @@ def main():
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
     keys = (batch for step, batch in batches)
     loader = load_batches(dataset, keys, partial(collate, num_classes=len(CLASSES)), NUM_WORKERS, device)
-    if rank == 0:
-        start_log(folder / "log.csv", COLUMNS, done)
-    bar = tqdm(steps, initial=done, total=MAX_STEPS, disable=rank > 0)
+    start_log(folder / "log.csv", COLUMNS, done, rank)
+    bar = tqdm(stoppable(steps, ranks), initial=done, total=MAX_STEPS, disable=rank > 0)
     for step in bar:
         # One step: forward, loss, backward, update
         model.train()
@@ -167,9 +168,7 @@ def main():
             (loss["total"] / SUBDIVISIONS).backward()
             terms = {term: terms[term] + loss[term].detach() / SUBDIVISIONS for term in TERMS}
         terms = average(terms, ranks)
-        if not math.isfinite(terms["total"]):
-            raise InputError(f"yolov3/resnext_coco/train.py: the loss of step {step} is not finite: {terms}. last.pt "
-                             "is unchanged")
+        check_loss("yolov3/resnext_coco/train.py", step, terms)
         nn.utils.clip_grad_norm_(network.parameters(), MAX_NORM)
         optimizer.step()
         optimizer.zero_grad()
@@ -185,7 +184,7 @@ def main():
                 bar.write(f"step {step}  " + "  ".join(f"{name} {row[name]:.4f}" for name in MEASURES))
                 best = save_best(folder / "best.pt", state, row["AP test"], best)
             append_row(folder / "log.csv", COLUMNS, row)
-            if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS:
+            if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS or stopped():
                 write_training_curves(folder / "curves.png", folder / "log.csv", TERMS, MEASURES)
                 save_checkpoint(folder / "last.pt", {**state, "best": best, "optimizer_state": optimizer.state_dict()})
     if rank == 0:
