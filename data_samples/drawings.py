@@ -27,10 +27,10 @@ TILT = {"aeroplane": 14, "bird": 8, "boat": 5, "bicycle": 3, "motorbike": 3, "sh
 OTHER_TILT = 1
 
 
-def draw(name, size, rng, flip=False):
+def draw(name, size, rng, flip=False, functions=DRAWINGS):
     """A tightly cropped drawing of the class, (h, w, 4) uint8 RGBA. Its longer side has about `size` pixels."""
     pen = Pen()
-    DRAWINGS[name](pen, rng)
+    functions[name](pen, rng)
     tilt = rng.uniform(-1, 1) * TILT.get(name, OTHER_TILT)
     strokes = []
     for kind, points, colour, width in pen.strokes:

@@ -1,0 +1,142 @@
+"""
+Trains YOLO9000: jointly on detection images, with boxes, and on classification images, with a label alone.
+
+Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:1612.08242), section 4, "Joint
+        classification and detection".
+Source  Statements marked [darknet] come from cfg/yolo9000.cfg of pjreddie/darknet at f6afaab.
+
+    python yolov2/yolo9000/train.py                     the joint training
+    EXPERIMENT=flat python yolov2/yolo9000/train.py     another one; dataset.py lists them
+
+The values are ours: the paper's data were never published as a list, and its training of 9418 classes takes days. Here
+the tiny network learns 89 nodes from drawings. The authors trained for 500,200 steps of 64 images with SGD, with input
+sizes from 320 to 608, and began with a classifier of the same 9418 nodes.
+
+Writes to runs/yolo9000_<EXPERIMENT>/: log.csv (each step's loss by term, each evaluation's AP50), curves.png, last.pt.
+The same command continues from last.pt. To start a new training, give RUN a new name.
+
+What changed from yolov2/train.py: the images are of two kinds, and the labels are nodes of a tree. This script runs in
+one process.
+"""
+import math
+
+import torch
+from tqdm import tqdm
+
+from shared.batches import load_batches, shuffled_batches
+from shared.checkpoint import fingerprint, load_backbone, load_checkpoint, load_weights, resume, save_checkpoint
+from shared.draw import write_training_curves
+from shared.errors import check_loss, run
+from shared.layers import set_batchnorm_momentum
+from shared.log import append_row, start_log
+from shared.paths import RUNS, open_run
+from yolov2.dataset import collate
+from yolov2.yolo9000.dataset import EXPERIMENT, JointDataset, drawn_tree, mix, read_training
+from yolov2.yolo9000.evaluate import MEASURES, measure
+from yolov2.yolo9000.loss import yolo9000_loss
+from yolov2.yolo9000.model import NETWORKS
+
+# What to train
+RUN = f"yolo9000_{EXPERIMENT}"   # the folder in runs/
+NETWORK = "YOLO9000Tiny"         # or "YOLO9000"
+ANCHORS = [(0.26, 0.24), (1.06, 0.94), (1.98, 1.54)]    # cells of 5; best_clusters(sizes, 3) of yolov2/anchors.py
+BACKBONE = None                  # or RUNS / "yolo9000_classifier" / "backbone.pt", which classifier.py leaves
+START = None                     # or the last.pt of another training with the same tree, to begin with its weights
+SEED = 0
+
+# How to train it
+MAX_STEPS = 800                  # Darknet: 500,200
+BATCH_SIZE = 16                  # images of both kinds. Darknet: 64
+if EXPERIMENT == "boxes":
+    BATCH_SIZE = 8               # so it sees as many images with boxes as the other two
+SIZE = 160                       # of the input, in pixels. Darknet: 320 to 608, another size every 10 steps
+LEARNING_RATE = 5e-4             # of Adam, with a cosine. Darknet: SGD with 1e-3, a tenth of it from 400,000 steps on
+BURN_IN = 50                     # steps in which the learning rate rises. Darknet: 1000
+WEIGHT_DECAY = 5e-4              # of the convolutions' weights only [darknet]
+ADAM_BETAS = (0.9, 0.95)         # as in yolov2/train.py
+BATCHNORM_MOMENTUM = 0.1         # .01 would leave the running averages unfinished after so few steps
+EVALUATE_EVERY = 800             # it takes half a minute
+CHECKPOINT_EVERY = 200
+NUM_WORKERS = 2                  # processes that load images
+
+TERMS = ["xy", "wh", "object", "no_object", "class", "prior", "total"]
+COLUMNS = ["step", "epoch", "learning rate", *TERMS, *MEASURES]
+
+
+def learning_rate(step):
+    """The learning rate of a step, counted from 1."""
+    if step < BURN_IN:
+        return LEARNING_RATE * (step / BURN_IN) ** 4
+    return LEARNING_RATE * (1 + math.cos(math.pi * step / MAX_STEPS)) / 2
+
+
+def make_optimizer(network):
+    """Weights of convolutions decay; biases and BatchNorm's parameters do not [darknet]."""
+    weights = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim == 1]
+    groups = [{"params": weights, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0}]
+    return torch.optim.Adam(groups, lr=LEARNING_RATE, betas=ADAM_BETAS, fused=True)
+
+
+def main():
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    folder = open_run(RUNS / RUN)
+
+    # The data: a list of image numbers, in which the smaller of the two sets is repeated
+    tree = drawn_tree(flat=EXPERIMENT == "flat")
+    detection, labelled = read_training(tree)
+    dataset = JointDataset(detection, labelled, SIZE)
+    order = mix(len(detection), len(labelled))
+
+    # The network, with random weights, a pretrained backbone, or those of an interrupted training
+    torch.manual_seed(SEED)
+    network = NETWORKS[NETWORK](len(tree.names), ANCHORS)
+    set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
+    if BACKBONE and not (folder / "last.pt").exists():
+        load_backbone(network.backbone, BACKBONE)
+    if START and not (folder / "last.pt").exists():
+        load_weights(network, load_checkpoint(START, NETWORK)["model"], START)
+    network = network.to(device, memory_format=torch.channels_last)
+    optimizer = make_optimizer(network)
+    images = [*detection, *(annotation for annotation, _ in labelled)]
+    fixed = {"network": NETWORK, "tree": [tree.names, tree.parent], "anchors": ANCHORS,
+             "train": fingerprint(annotation.image for annotation in images)}
+    done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov2/yolo9000/train.py")
+
+    steps = range(done + 1, MAX_STEPS + 1)
+    batches = shuffled_batches(len(order), BATCH_SIZE, steps, SEED)
+    keys = ([(order[place], SIZE, seed) for place, seed in batch] for _, batch in batches)
+    loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
+    start_log(folder / "log.csv", COLUMNS, done)
+    bar = tqdm(steps, initial=done, total=MAX_STEPS)
+    for step in bar:
+        # One step: forward, loss, backward, update
+        network.train()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step)
+        batch, targets = next(loader)                                        # (B, 3, H, W), (N, 6)
+        prediction = network(batch.to(device, memory_format=torch.channels_last))        # (B, A, H/32, W/32, 5 + n)
+        loss = yolo9000_loss(prediction, targets, tree, ANCHORS, seen=step * BATCH_SIZE)
+        loss["total"].backward()
+        terms = {term: loss[term].item() for term in TERMS}
+        check_loss("yolov2/yolo9000/train.py", step, terms)
+        optimizer.step()
+        optimizer.zero_grad()
+
+        # Write down how it went
+        bar.set_postfix({term: f"{value:.4g}" for term, value in terms.items()})
+        row = {"step": step, "epoch": step * BATCH_SIZE // len(order), "learning rate": learning_rate(step), **terms}
+        if step % EVALUATE_EVERY == 0 or step == MAX_STEPS:
+            row |= measure(network, tree, SIZE, ANCHORS, device, NUM_WORKERS)[0]
+            bar.write(f"step {step}  " + "  ".join(f"{name} {row[name]:.4f}" for name in MEASURES))
+        append_row(folder / "log.csv", COLUMNS, row)
+        if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS:
+            write_training_curves(folder / "curves.png", folder / "log.csv", TERMS, MEASURES)
+            save_checkpoint(folder / "last.pt", {**fixed, "size": SIZE, "step": step, "best": best,
+                                                 "model": network.state_dict(),
+                                                 "optimizer_state": optimizer.state_dict()})
+    print(f"{folder}: curves.png, log.csv, last.pt. Next: python yolov2/yolo9000/evaluate.py")
+
+
+if __name__ == "__main__":
+    run(main)
