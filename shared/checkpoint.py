@@ -3,10 +3,12 @@ Checkpoints: a dict of state_dicts and plain values in one file. A file is writt
 
 Every detector's checkpoint holds
 
-    network, classes, anchors    the name of its class, the class names, the anchors (YOLOv2 and YOLOv3)
-    size                         of the input in evaluation, in pixels
-    step                         how many steps it was trained
-    model                        the network's state_dict
+    network    the name of its class
+    classes    the class names; YOLO9000 has the tree instead
+    anchors    of YOLOv2 and YOLOv3. YOLOv1 has boxes, their number per cell, and batch_norm; YOLOv2 also has stretch
+    size       of the input in evaluation, in pixels
+    step       how many steps it was trained
+    model      the network's state_dict
 
 last.pt also holds what a training needs to continue: optimizer (the constant's value), train (which images), best (the
 highest AP or accuracy so far) and optimizer_state.
@@ -106,7 +108,8 @@ def resume(path, network, optimizer, fixed, max_steps, script):
     """
     Continues the training whose last checkpoint is at path: copies its weights and its optimizer's state.
 
-    fixed      {"classes": CLASSES, ...}: values that must equal the checkpoint's; a key in capitals is the constant
+    fixed      {"classes": CLASSES, ...}: values that must equal the checkpoint's. A message writes the key
+               in capitals, as the constant is called
     max_steps  the constant MAX_STEPS of the script, which the messages name
     returns    how many steps are done, and the best result so far; 0 and -1.0 if there is no checkpoint
     raises     InputError if one of `fixed` differs, if all steps are done, or if the checkpoint is damaged or, as

@@ -240,6 +240,6 @@ def plot_errors(axes, rows):
         bars = axes.barh(range(len(rows)), percent[:, k], left=left[:, k], color=colour, edgecolor="white", label=kind)
         texts = [f"{share:.1f}" if share >= 4 else "" for share in percent[:, k]]
         axes.bar_label(bars, texts, label_type="center", fontsize=8)
-    axes.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6), xlabel="% of the N best detections of a class")
+    axes.set(xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6), xlabel="% of the N best detections of a class with N objects")
     axes.set_yticks(range(len(rows)), rows)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(KINDS), frameon=False, fontsize=9)

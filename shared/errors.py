@@ -20,7 +20,7 @@ def one_line(text, limit=200):
 
 def check_choice(script, name, value, choices):
     """Raises InputError if a script's constant is none of the values that it may have."""
-    if value not in tuple(choices):                          # a list is no key of a dict
+    if value not in tuple(choices):                          # tuple: choices may be a dict, and value a list
         raise InputError(f"{script}: {name} {one_line(repr(value))} is none of {tuple(choices)}")
 
 
@@ -33,9 +33,9 @@ def check_loss(script, step, terms):
 def run(main):
     """
     Calls a script's main(). Ends the script with one line, and without a traceback, after
-    - an InputError, with its message; the exit code is 1
-    - Ctrl-C, with the message of the KeyboardInterrupt if it has one; the exit code is 130
-    - an error of BatchNorm, which needs more than one value per channel
+    - an InputError, with its message; exit code 1
+    - Ctrl-C or a SIGTERM, with the message of the KeyboardInterrupt if it has one; exit code 130 or 143
+    - BatchNorm's error that it needs more than one value per channel, with advice; exit code 1
     """
     rank = int(os.environ.get("RANK", 0))                    # torchrun: all processes may find the same error
     try:

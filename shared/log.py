@@ -7,9 +7,9 @@ from shared.paths import atomic_write
 
 def start_log(path, columns, done, rank=0):
     """
-    Begins a log.csv with these columns. Rows of an earlier start are kept up to step `done`, its checkpoint. If some of
-    them cannot be read, they are left out, the old file is kept under another name, and a line says so. Of several
-    processes the one with rank 0 does this.
+    Begins log.csv with these columns. A training that continues keeps the rows up to step `done`, the step of its
+    checkpoint. Lines that cannot be read are left out; then the old file is kept under another name, and a message says
+    so. Of several processes the one with rank 0 does this.
     """
     if rank > 0:
         return

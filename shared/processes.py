@@ -1,8 +1,8 @@
 """
 One process for each GPU. torchrun starts them and tells each its number; without torchrun there is one.
 
-Every function here also works, and does nothing in particular, when there is one process. The last two functions are
-for a training that is stopped with Ctrl-C.
+Every function also works with a single process; then nothing is exchanged. The last two functions let Ctrl-C stop a
+training cleanly.
 """
 import os
 import signal
@@ -13,7 +13,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-STOP = {"signal": None, "told": False}       # the signal that asked the training to stop; whether it knows
+STOP = {"signal": None,      # the one that asked the training to stop
+        "told": False}       # whether stopped() has returned True
 
 
 def start_processes():
@@ -63,9 +64,8 @@ def has_bfloat16(device):
 
 def stoppable(steps, ranks=1):
     """
-    Yields the steps of a training, until Ctrl-C or a SIGTERM asks it to stop. Then stopped() is True, so that the
-    training writes a checkpoint, and the step in which it has seen that is the last one. A second Ctrl-C ends the
-    training at once.
+    Yields the steps of a training. After Ctrl-C or a SIGTERM stopped() returns True, and the training writes a
+    checkpoint. The step in which it calls stopped() and gets True is the last. A second Ctrl-C ends it at once.
 
     Several processes would not stop in the same step, so they end at once, and their last checkpoint remains.
 

@@ -226,7 +226,7 @@ dataset.TRAIN = [(coco / "train2017", coco / "annotations" / "instances_train201
 dataset.TEST = [(coco / "val2017", coco / "annotations" / "instances_val2017.json")]
 dataset.CLASSES = CLASSES
 import {version}.train as train
-train.RUNS, train.NUM_WORKERS = Path({str(tmp_path)!r}), 0
+train.RUNS, train.RUN, train.NUM_WORKERS = Path({str(tmp_path)!r}), {version!r}, 0
 train.MAX_STEPS, train.TRAIN_SIZES, train.TEST_SIZE = 2, [64], 64
 train.main()
 import {version}.evaluate as evaluate

@@ -47,7 +47,7 @@ from yolov1.weights import NETWORKS, load_pretrained
 
 # What to train
 RUN = f"yolov1_{PRESET}"   # the folder in runs/
-START = None               # or a detector to fine-tune, perhaps of other classes: RUNS / "yolov1" / "last.pt"
+START = None               # or a detector to fine-tune, perhaps of other classes: RUNS / "yolov1_mini" / "last.pt"
 SEED = 0
 
 # How to train it

@@ -8,16 +8,16 @@ Source  The paper mixes COCO and the full ImageNet; the list of its images was n
         62 kinds of things (data_samples/draw_tree.py). Statements marked [darknet] come from cfg/yolo9000.cfg of
         pjreddie/darknet at f6afaab.
 
-All labels are nodes of one tree. VOC's classes are inner nodes or leaves of it ("dog"), the kinds are leaves
-("beagle").
-Five animals and five things have no class in VOC and so never have a box. They have boxes in SCENES, for evaluation.
+All labels are nodes of one tree. VOC's classes are inner nodes ("dog") or leaves ("sofa"), the kinds are leaves
+("beagle"). Five animals and five things have no class in VOC, so they never have a box in training. SCENES has boxes of
+them, for evaluation.
 
-"COCO is oversampled so that ImageNet is only larger by a factor of 4:1" [paper]. Here the smaller of the two lists is
-repeated until there are about CLASSIFICATION_PER_DETECTION classification images for each detection image. It is 1: in
-a training of some minutes, a factor of 4 would leave too few images with boxes to learn boxes from.
+The paper oversamples COCO until ImageNet is larger only by a factor of 4. Here the smaller of the two lists is repeated
+until there are about CLASSIFICATION_PER_DETECTION classification images for each detection image. It is 1: in a
+training of some minutes, a factor of 4 would leave too few images with boxes to learn boxes from.
 
-Both kinds of images are placed on grey and distorted as in yolov2/dataset.py, but for the colours. The kinds of the
-drawings differ in colour, so HUE is smaller here, and saturation and exposure are distorted as in yolo9000.cfg.
+Both kinds of images are placed and mirrored as in yolov2/dataset.py. Only the colours are distorted less: the kinds of
+the drawings differ in colour, so HUE is smaller here, and saturation and exposure are those of yolo9000.cfg.
 
     python yolov2/yolo9000/dataset.py     writes runs/yolo9000/augmented.png: images of both kinds as the network sees
                                           them

@@ -1,5 +1,6 @@
 """
-The YOLO9000 loss: an image with boxes teaches everything, an image with a label alone teaches a class.
+The YOLO9000 loss. An image with boxes teaches boxes, objectness and classes; an image with a label alone teaches one
+predictor the class and some objectness.
 
 Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:1612.08242), section 4, "Joint
         classification and detection".
@@ -12,7 +13,7 @@ yolov2/yolo9000/wordtree.py says what they mean. There are two kinds of images.
 With boxes    The loss of yolov2/loss.py, except for the term class. A responsible predictor learns its object's label
               c on the path of c to the root, and nothing below c or beside the path:
 
-    class      LAMBDA_CLASS sum_responsible - log Pr(c)
+    class      - LAMBDA_CLASS sum_responsible log Pr(c)
 
               If two objects have the same slot, the later one takes over box and objectness. Of the classes it takes
               over the groups of siblings that are on both paths; the rest of the earlier path is still learned
@@ -22,7 +23,7 @@ Label alone   One predictor learns the label c: the best one, whose Pr(physical 
               Pr(physical object) = sigmoid(t_o). Its box is assumed to overlap the object by an IOU of at least
               BEST_OBJECTNESS. The terms of the image are
 
-    class      LAMBDA_CLASS - log Pr(c), of the best predictor
+    class      - LAMBDA_CLASS log Pr(c), of the best predictor
     object     1/2 LAMBDA_OBJECT (sigmoid(t_o) - BEST_OBJECTNESS)^2, of the best predictor, if sigmoid(t_o) is lower
     no_object  1/2 LAMBDA_NOOBJ sum_others sigmoid(t_o)^2
 
@@ -33,7 +34,9 @@ None means this.
 
 yolo9000_loss returns the mean L over the B images of the batch, of both kinds. What Darknet calls delta is -B dL/dt.
 
-What changed from yolov2/loss.py: a label is a node of a tree and is learned as a path; images without boxes.
+What changed from yolov2/loss.py: a label is a node of a tree and is learned as a path; there are images without boxes.
+
+    python yolov2/yolo9000/loss.py      prints the terms of an image with a label alone
 """
 import torch
 

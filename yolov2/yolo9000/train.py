@@ -8,15 +8,17 @@ Source  Statements marked [darknet] come from cfg/yolo9000.cfg of pjreddie/darkn
     python yolov2/yolo9000/train.py                     the joint training
     EXPERIMENT=flat python yolov2/yolo9000/train.py     another one; dataset.py lists them
 
-The values are ours: the paper's data were never published as a list, and its training of 9418 classes takes days. Here
-the tiny network learns 89 nodes from drawings. The authors trained for 500,200 steps of 64 images with SGD, with input
-sizes from 320 to 608, and began with a classifier of the same 9418 nodes.
+The values are ours: the list of the paper's images was never published. Here the tiny network learns 89 nodes from
+drawings. The comments below give the values of cfg/yolo9000.cfg at f6afaab: 500,200 steps of 64 images with SGD, input
+sizes from 320 to 608. The authors begin with a classifier of the same 9418 nodes.
 
 Writes to runs/yolo9000_<EXPERIMENT>/: log.csv (each step's loss by term, each evaluation's AP50), curves.png, last.pt.
 The same command continues from last.pt. To start a new training, give RUN a new name.
 
-What changed from yolov2/train.py: the images are of two kinds, and the labels are nodes of a tree. This script runs in
-one process.
+This script runs in one process. Ctrl-C ends it at once; the same command then continues from the last multiple of
+CHECKPOINT_EVERY. The term prior of the loss acts for the first 12,800 images of both kinds, 800 steps.
+
+What changed from yolov2/train.py: the images are of two kinds, and the labels are nodes of a tree.
 """
 import math
 
@@ -39,7 +41,7 @@ from yolov2.yolo9000.model import NETWORKS
 # What to train
 RUN = f"yolo9000_{EXPERIMENT}"   # the folder in runs/
 NETWORK = "YOLO9000Tiny"         # or "YOLO9000"
-ANCHORS = [(0.26, 0.24), (1.06, 0.94), (1.98, 1.54)]    # cells of 5; best_clusters(sizes, 3) of yolov2/anchors.py
+ANCHORS = [(0.26, 0.24), (1.06, 0.94), (1.98, 1.54)]    # in cells, 5 x 5 at 160 pixels: best_clusters of anchors.py
 BACKBONE = None                  # or RUNS / "yolo9000_classifier" / "backbone.pt", which classifier.py leaves
 START = None                     # or the last.pt of another training with the same tree, to begin with its weights
 SEED = 0

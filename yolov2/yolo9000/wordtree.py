@@ -10,10 +10,12 @@ The nodes of a tree are numbered from 0. Nodes with the same parent are siblings
 each node v, and one softmax over each set of siblings (Figure 5):
 
     conditional  Pr(v | parent of v)  = exp(z_v) / sum_siblings exp(z)
-    absolute     Pr(v)                = Pr(v | parent of v) Pr(parent | its parent) ... Pr(root | physical object)
+    absolute     Pr(v | physical object) = Pr(v | parent of v) Pr(parent | its parent) ... Pr(root | physical object)
 
-The root above all roots of the file is "physical object". It has no output. Its probability is 1 in a classifier, and
-the objectness in a detector. A label c is learned on its path, which is c and all its ancestors:
+The root above all roots of the file is "physical object". It has no output. In a classifier Pr(physical object) is 1.
+In a detector it is the objectness, which model.py and evaluate.py multiply in; it is no factor of the numbers here. In
+this folder Pr(v) is short for Pr(v | physical object). A label c is learned on its path, which is c and all its
+ancestors:
 
     loss = - sum_(v on the path of c) log Pr(v | parent of v) = - log Pr(c)
 
@@ -40,13 +42,13 @@ MASKED = -1234    # a classification target that is not learned [darknet: SECRET
 
 
 class WordTree(NamedTuple):
-    """n nodes in G groups of siblings. Group g has the nodes offset[g], offset[g] + 1, ... offset[g] + size[g] - 1"""
-    names: list     # n names
-    parent: list    # n nodes, or -1 for a root
-    group: list     # n groups: the one that the node is in. Group 0 holds the roots
-    child: list     # n groups: the one of the node's children, or -1 for a leaf
-    offset: list    # G nodes: the first of the group
-    size: list      # G numbers of nodes
+    """n nodes in G groups of siblings. Group g is the nodes offset[g], offset[g] + 1, ... offset[g] + size[g] - 1."""
+    names: list     # of each node: its name
+    parent: list    # of each node: the number of its parent, -1 for a root
+    group: list     # of each node: the number of the group that it is in. The roots are group 0
+    child: list     # of each node: the number of the group of its children, -1 for a leaf
+    offset: list    # of each group: its first node
+    size: list      # of each group: how many nodes it has
 
 
 def make_tree(names, parent, source="the tree"):
@@ -126,7 +128,7 @@ def build_tree(names, hypernyms):
     """
     Makes a tree of the graph of WordNet. First all names with a single path to the root are added, with this path. For
     the others, one after the other, the path is added that grows the tree by the fewest edges [paper]. The paper does
-    not say which name comes next: here it is the one that grows the tree the least, of equal ones the first.
+    not say which name comes next: here it is the one that grows the tree the least, in case of a tie the first.
 
     names      the names that the tree has to hold
     hypernyms  as in paths_of
@@ -216,7 +218,7 @@ def masked_cross_entropy(logits, targets, tree):
     return -(log_p * targets.where(targets != MASKED, 0)).sum(1)
 
 
-# ---- Answering (section 4, "Joint classification and detection")
+# ---- Answering (section 4, "Hierarchical classification")
 
 def paper_walk(p, tree, threshold):
     """
@@ -244,7 +246,7 @@ def walk(p, tree, threshold, multiply):
     p, node, group, product = p.tolist(), -1, 0, 1.0
     while group >= 0:
         first = tree.offset[group]
-        best = max(range(first, first + tree.size[group]), key=p.__getitem__)            # of equal ones the first
+        best = max(range(first, first + tree.size[group]), key=p.__getitem__)            # in case of a tie the first
         product = product * p[best] if multiply else p[best]
         if product <= threshold:
             return best if node < 0 else node
