@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from shared.constants import check_values
 from shared.draw import draw_boxes, write_picture
 from shared.errors import run
 from shared.images import list_images, read_image
@@ -41,6 +42,7 @@ WALK = "paper"                            # or "darknet"
 
 @torch.inference_mode()
 def main():
+    check_values("yolov2/yolo9000/detect.py", globals())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, state = load_detector(CHECKPOINT)
     tree, size = state["tree"], state["size"]

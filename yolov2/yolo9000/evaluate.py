@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from data_samples.draw_tree import KINDS, NEVER_BOXED, NEVER_BOXED_ANIMALS, NEVER_BOXED_THINGS, UNKNOWN_KINDS
 from shared.boxes import paired_iou
+from shared.constants import check_values
 from shared.errors import run
 from shared.layers import fuse_batchnorm
 from shared.metrics import mean_ap, voc_ap
@@ -51,6 +52,11 @@ GROUPS = {                                # names whose mean AP50 is a measure, 
     "AP50 kinds": ([name for name in KINDS if name not in NEVER_BOXED and name not in VOC_CLASSES], SCENES),
     "AP50 animals": (NEVER_BOXED_ANIMALS, SCENES),
     "AP50 things": (NEVER_BOXED_THINGS, SCENES)}
+
+
+def check_evaluation():
+    """Raises InputError for invalid values of these constants."""
+    check_values("yolov2/yolo9000/evaluate.py", globals())
 
 
 @torch.inference_mode()
@@ -148,6 +154,7 @@ def print_answers(found, tree, title):
 
 
 def main():
+    check_evaluation()
     network, state = load_detector(CHECKPOINT)
     tree, anchors, size = state["tree"], state["anchors"], state["size"]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

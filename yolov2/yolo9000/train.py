@@ -15,8 +15,7 @@ sizes from 320 to 608. The authors begin with a classifier of the same 9418 node
 Writes to runs/yolo9000_<EXPERIMENT>/: log.csv (each step's loss by term, each evaluation's AP50), curves.png, last.pt.
 The same command continues from last.pt. To start a new training, give RUN a new name.
 
-This script runs in one process. Ctrl-C ends it at once; the same command then continues from the last multiple of
-CHECKPOINT_EVERY. The term prior of the loss acts for the first 12,800 images of both kinds, 800 steps.
+This script runs in one process. The term prior of the loss acts for the first 12,800 images of both kinds, 800 steps.
 
 What changed from yolov2/train.py: the images are of two kinds, and the labels are nodes of a tree.
 """
@@ -27,14 +26,16 @@ from tqdm import tqdm
 
 from shared.batches import load_batches, shuffled_batches
 from shared.checkpoint import fingerprint, load_backbone, load_checkpoint, load_weights, resume, save_checkpoint
+from shared.constants import check_values
 from shared.draw import write_training_curves
 from shared.errors import check_loss, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.paths import RUNS, open_run
+from shared.processes import stoppable, stopped
 from yolov2.dataset import collate
 from yolov2.yolo9000.dataset import EXPERIMENT, JointDataset, drawn_tree, mix, read_training
-from yolov2.yolo9000.evaluate import MEASURES, measure
+from yolov2.yolo9000.evaluate import MEASURES, check_evaluation, measure
 from yolov2.yolo9000.loss import yolo9000_loss
 from yolov2.yolo9000.model import NETWORKS
 
@@ -81,6 +82,8 @@ def make_optimizer(network):
 
 
 def main():
+    check_values("yolov2/yolo9000/train.py", globals(), NETWORK=NETWORKS)
+    check_evaluation()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = open_run(RUNS / RUN)
 
@@ -110,7 +113,7 @@ def main():
     keys = ([(order[place], SIZE, seed) for place, seed in batch] for _, batch in batches)
     loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
     start_log(folder / "log.csv", COLUMNS, done)
-    bar = tqdm(steps, initial=done, total=MAX_STEPS)
+    bar = tqdm(stoppable(steps), initial=done, total=MAX_STEPS)
     for step in bar:
         # One step: forward, loss, backward, update
         network.train()
@@ -132,7 +135,7 @@ def main():
             row |= measure(network, tree, SIZE, ANCHORS, device, NUM_WORKERS)[0]
             bar.write(f"step {step}  " + "  ".join(f"{name} {row[name]:.4f}" for name in MEASURES))
         append_row(folder / "log.csv", COLUMNS, row)
-        if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS:
+        if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS or stopped():
             write_training_curves(folder / "curves.png", folder / "log.csv", TERMS, MEASURES)
             save_checkpoint(folder / "last.pt", {**fixed, "size": SIZE, "step": step, "best": best,
                                                  "model": network.state_dict(),
