@@ -71,8 +71,10 @@ def main():
     draw_unseen(figure)
     with atomic_write(OUT / "unseen.jpg") as temporary:
         figure.savefig(temporary, dpi=100, pil_kwargs={"quality": 88})
-    rows = {f"YOLO{version[4:]} (drawings)": shares_of(RUNS / f"{version}_mini" / "evaluation" / "test" / "figures.json")
-            for version in VERSIONS}
+    rows = {}
+    for version in VERSIONS:
+        figures = RUNS / f"{version}_mini" / "evaluation" / "test" / "figures.json"
+        rows[f"YOLO{version[4:]} (drawings)"] = shares_of(figures)
     write_errors(OUT / "errors.png", PAPER | rows)
     with atomic_write(OUT / "assignment.jpg") as temporary:
         temporary.write_bytes(assignment())
