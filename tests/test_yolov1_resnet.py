@@ -245,7 +245,7 @@ def test_evaluate_and_detect_open_it_by_its_name(whole, tmp_path, monkeypatch, c
     evaluate.main()
     assert "test: 8 images" in capsys.readouterr().out
     source = TEST[0][0] / "JPEGImages" / "000017.jpg"
-    for name, value in [("CHECKPOINT", path), ("SOURCE", source), ("OUT", tmp_path), ("SCORE_THRESHOLD", -1e9)]:
+    for name, value in [("CHECKPOINT", path), ("SOURCE", source), ("OUT", tmp_path), ("SCORE_THRESHOLD", 0)]:
         monkeypatch.setattr(detect, name, value)
     detect.main()
     # detections.txt holds what the network itself says of this image.
