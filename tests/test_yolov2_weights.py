@@ -318,7 +318,8 @@ def test_a_backbone_from_either_kind_of_file(tmp_path):
 def test_a_training_from_the_authors_weights(tiny, tmp_path, monkeypatch, capsys):
     # One step with a learning rate of 0, which changes no weight. The backbone's file is read first, so START wins.
     save_darknet_weights(YOLOv2Tiny().backbone, tmp_path / "tiny.conv.13")
-    constants = dict(NETWORK="YOLOv2Tiny", MAX_STEPS=1, BATCH_SIZE=2, TRAIN_SIZES=[64], TEST_SIZE=64, NUM_WORKERS=0,
+    constants = dict(RUN="yolov2", NETWORK="YOLOv2Tiny", MAX_STEPS=1, BATCH_SIZE=2, TRAIN_SIZES=[64], TEST_SIZE=64,
+                     NUM_WORKERS=0,
                      OPTIMIZER="sgd", LEARNING_RATE=0, RUNS=tmp_path, START=tiny, BACKBONE=tmp_path / "tiny.conv.13",
                      CLASSES=VOC_CLASSES[::-1])
     for name, value in constants.items():

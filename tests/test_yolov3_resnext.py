@@ -570,7 +570,8 @@ def test_what_a_training_leaves_and_an_interrupted_one_too(tmp_path):
     result = start(whole, **SHORT)
     assert result.returncode == 0, result.stderr
     run = whole / "yolov3_resnext"
-    assert {path.name for path in run.iterdir()} == {"last.pt", "best.pt", "log.csv", "curves.png", "detections"}
+    assert {path.name for path in run.iterdir()} == {".lock", "last.pt", "best.pt", "log.csv", "curves.png",
+                                                     "detections"}
     assert [bool(row["AP test"]) for row in log(whole)] == [False, True, False, True]
     for row in log(whole):
         *terms, total = (float(row[term]) for term in train.TERMS)

@@ -290,7 +290,8 @@ def test_a_backbone_from_either_kind_of_file(tmp_path):
 def test_a_training_from_the_authors_weights(tiny, tmp_path, monkeypatch, capsys):
     # One step with a learning rate of 0, which changes no weight. The backbone's file is read first, so START wins.
     save_darknet_weights(YOLOv3Tiny().backbone, tmp_path / "tiny.conv.15")
-    constants = dict(NETWORK="YOLOv3Tiny", MAX_STEPS=1, BATCH_SIZE=2, TRAIN_SIZES=[64], TEST_SIZE=64, NUM_WORKERS=0,
+    constants = dict(RUN="yolov3", NETWORK="YOLOv3Tiny", MAX_STEPS=1, BATCH_SIZE=2, TRAIN_SIZES=[64], TEST_SIZE=64,
+                     NUM_WORKERS=0,
                      OPTIMIZER="sgd", LEARNING_RATE=0, RUNS=tmp_path, START=tiny, BACKBONE=tmp_path / "tiny.conv.15")
     for name, value in constants.items():
         monkeypatch.setattr(train, name, value)
