@@ -68,6 +68,8 @@ def test_the_figures_by_hand(annotations, tmp_path, capsys):
     # The files have all detections. Each image has its text file; one that an earlier evaluation left is deleted.
     (tmp_path / "out" / "padilla" / "detections" / "old.txt").write_text("")
     report(DETECTIONS[1:], accuracies, annotations, CLASSES, 0.5, tmp_path / "out")
+    # Now every detection that counts is right, so the precision is 1, and the recall still 1/2.
+    assert json.loads((tmp_path / "out" / "figures.json").read_text())["recall of all detections"] == 0.5
     texts = {path.name: path.read_text() for path in (tmp_path / "out" / "padilla" / "detections").iterdir()}
     assert texts == {"a.txt": "", "b.txt": "dog 0.8 6.0 7.0 70.0 50.0\ncow 0.4 2.0 3.0 30.0 40.0\n"}
     truths = json.loads((tmp_path / "out" / "truths.json").read_text())
