@@ -58,8 +58,16 @@ def end_processes():
 
 
 def has_bfloat16(device):
-    """Whether the device computes in bfloat16 itself: then the network runs in it, otherwise in float32."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    """
+    Whether the device computes in bfloat16 itself: then the network runs in it, otherwise in float32.
+
+    Recent server CPUs and some laptops do (avx512_bf16, amx_bf16). Releases of PyTorch without get_capabilities cannot
+    tell, and train in float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return device.type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def stoppable(steps, ranks=1):

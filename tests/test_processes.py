@@ -23,6 +23,21 @@ def test_one_process(monkeypatch):
     network = nn.Linear(1, 1)
     assert share_gradients(network, device, ranks) is network
     assert average({"xy": torch.tensor(0.5), "total": torch.tensor(2.0)}, ranks) == {"xy": 0.5, "total": 2.0}
+
+
+@pytest.mark.parametrize("capabilities, expected", [
+    ({"avx512_bf16": True, "amx_bf16": False}, True),
+    ({"avx512_bf16": False, "amx_bf16": True}, True),
+    ({"avx512_bf16": False, "amx_bf16": False, "avx512_f": True}, False),      # would only emulate it, slowly
+    ({}, False)])                                                             # another kind of CPU
+def test_bfloat16_on_the_cpu(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert has_bfloat16(torch.device("cpu")) is expected
+    assert not has_bfloat16(torch.device("mps"))
+
+
+def test_bfloat16_with_an_older_pytorch(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not has_bfloat16(torch.device("cpu"))
 
 

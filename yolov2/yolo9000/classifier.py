@@ -33,6 +33,7 @@ from shared.errors import check_loss, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.paths import RUNS, open_run
+from shared.processes import has_bfloat16
 from yolov2.dataset import collate
 from yolov2.yolo9000.dataset import EXPERIMENT, LABELLED, LABELLED_VAL, JointDataset, drawn_tree, read_labelled
 from yolov2.yolo9000.evaluate import HIER_THRESHS, judge
@@ -125,8 +126,9 @@ def main():
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         images, targets = next(loader)                                       # (B, 3, H, W), (B, 6)
-        logits = network(images.to(device, memory_format=torch.channels_last))           # (B, n)
-        loss = path_cross_entropy(logits, targets[:, 1].long(), tree).mean()
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+            logits = network(images.to(device, memory_format=torch.channels_last))       # (B, n)
+        loss = path_cross_entropy(logits.float(), targets[:, 1].long(), tree).mean()
         loss.backward()
         check_loss("yolov2/yolo9000/classifier.py", step, {"loss": loss.item()})
         optimizer.step()

@@ -32,7 +32,7 @@ from shared.errors import check_loss, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.paths import RUNS, open_run
-from shared.processes import stoppable, stopped
+from shared.processes import has_bfloat16, stoppable, stopped
 from yolov2.dataset import collate
 from yolov2.yolo9000.dataset import EXPERIMENT, JointDataset, drawn_tree, mix, read_training
 from yolov2.yolo9000.evaluate import MEASURES, check_evaluation, measure
@@ -120,7 +120,8 @@ def main():
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step)
         batch, targets = next(loader)                                        # (B, 3, H, W), (N, 6)
-        prediction = network(batch.to(device, memory_format=torch.channels_last))        # (B, A, H/32, W/32, 5 + n)
+        with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
+            prediction = network(batch.to(device, memory_format=torch.channels_last))    # (B, A, H/32, W/32, 5 + n)
         loss = yolo9000_loss(prediction, targets, tree, ANCHORS, seen=step * BATCH_SIZE)
         loss["total"].backward()
         terms = {term: loss[term].item() for term in TERMS}
