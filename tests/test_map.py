@@ -93,7 +93,8 @@ def test_the_notebooks_chapters_exist(paper):
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     chapters = {int(n) for n in re.findall(r"^## (\d+)\. ", text, re.MULTILINE)}
     named = {int(n) for row in table(paper) for n in re.findall(r"\d+", row[4])}
-    assert chapters == set(range(1, 12)) and len(named) >= 8 and named <= chapters
+    last = 12 if paper == "YOLOv2" else 11                                   # YOLO9000
+    assert chapters == set(range(1, last + 1)) and len(named) >= 8 and named <= chapters
 
 
 @pytest.mark.parametrize("readme", READMES)
