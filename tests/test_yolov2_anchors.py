@@ -41,6 +41,44 @@ def test_the_distance_is_that_of_shapes_not_of_lengths(monkeypatch):
     assert anchors.average_iou(sizes, found) == pytest.approx((10 + 11 * 16 / 81 + 30) / 51)
 
 
+def test_euclidean_k_means_and_the_average_iou_of_its_clusters():
+    # The same boxes. The cluster of the 21 smaller ones has its mean at (10 * .1 + 11 * .4) / 21 = 5.4 / 21 = .257.
+    # It overlaps .1 by (.1 / .257)^2 = .151 and .4 by (.257 / .4)^2 = .413: less than the clusters by IOU do.
+    sizes = np.repeat([[0.1, 0.1], [0.4, 0.4], [0.9, 0.9]], [10, 11, 30], axis=0)
+    found = anchors.euclidean_k_means(sizes, np.array([[0.1, 0.1], [0.9, 0.9]]))
+    assert found == pytest.approx(np.array([[5.4 / 21] * 2, [0.9, 0.9]]))
+    expected = (10 * (2.1 / 5.4) ** 2 + 11 * (5.4 / 8.4) ** 2 + 30) / 51
+    assert [(2.1 / 5.4) ** 2, (5.4 / 8.4) ** 2] == pytest.approx([0.151, 0.413], abs=5e-4)
+    assert anchors.average_iou(sizes, found) == pytest.approx(expected)
+    assert expected < (10 + 11 * 16 / 81 + 30) / 51
+    # Three clusters of three kinds have no error.
+    three = anchors.euclidean_clusters(np.array([[0.1, 0.2], [0.4, 0.1], [0.9, 0.8]]), 3)
+    assert sorted(three.tolist()) == [[0.1, 0.2], [0.4, 0.1], [0.9, 0.8]]
+
+
+def test_the_first_clusters_of_the_smallest_error_win(monkeypatch):
+    # Widths 0, 1, 10 and 11 in two clusters: {0, 1} and {10, 11} have the error 4 * .5^2 = 1, {0} and {1, 10, 11} that
+    # of 1, 10, 11 around 22/3: (19/3)^2 + (8/3)^2 + (11/3)^2 = 60.7. From 0 and 1 the means go to .5 and 10.5, too.
+    assert (19 / 3) ** 2 + (8 / 3) ** 2 + (11 / 3) ** 2 == pytest.approx(60.7, abs=0.05)
+    sizes = np.array([[0.0, 1], [1, 1], [10, 1], [11, 1]])
+    assert anchors.euclidean_k_means(sizes, sizes[:2].copy())[:, 0].tolist() == pytest.approx([0.5, 10.5])
+    runs = iter([np.array([[0.0, 1], [22 / 3, 1]]), np.array([[0.5, 1], [10.5, 1]]), np.array([[0.0, 1], [22 / 3, 1]])])
+    monkeypatch.setattr(anchors, "euclidean_k_means", lambda sizes, start: next(runs))
+    assert anchors.euclidean_clusters(sizes, 2)[:, 0].tolist() == [0.5, 10.5]
+
+
+def test_the_hand_picked_anchors(monkeypatch):
+    # 128 x 128 pixels of 800 x 600: .16 of the letterbox, whose side is 800. With a height of 2 widths and the same
+    # area: 128 / sqrt(2) = 90.5 wide, 181.0 high: .1131 and .2263. Of the image itself 128 / 600 = .2133 high.
+    found = anchors.hand_picked()
+    assert found.shape == (9, 2) and found[1].tolist() == pytest.approx([0.16, 0.16])
+    assert found[2].tolist() == pytest.approx([0.1131, 0.2263], abs=5e-5)
+    assert found[0].tolist() == pytest.approx(found[2][::-1])
+    assert found.prod(1).tolist() == pytest.approx(np.repeat([0.16 ** 2, 0.32 ** 2, 0.64 ** 2], 3))
+    monkeypatch.setattr(anchors, "LETTERBOX", False)
+    assert anchors.hand_picked()[1].tolist() == pytest.approx([0.16, 0.2133], abs=5e-5)
+
+
 def test_the_centroid_is_the_median():
     # One cluster of 1 x 1, 2 x 1 and 9 x 4: 2 x 1. (The mean: 4 x 2.) The boxes stay as they are.
     sizes = np.array([[0.1, 0.1], [0.2, 0.1], [0.9, 0.4]])
@@ -96,6 +134,9 @@ def test_the_script(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "yolov2" / "anchors.png").stat().st_size > 10_000
     # The printed anchors are Python: five pairs in cells, the smallest first.
     printed, text = {}, capsys.readouterr().out
+    table = text[text.index("Table 1"):].splitlines()[1:5]
+    assert [line.split()[-3] for line in table] == ["5", "5", "9", "9"]
+    assert [line.split()[-1] for line in table] == ["58.7%", "61.0%", "60.9%", "67.2%"]                  # of the paper
     exec(text[text.index("ANCHORS ="):text.index("]\n") + 1], printed)
     cells = np.array(printed["ANCHORS"])
     assert cells.shape == (5, 2) and (np.diff(cells.prod(1)) > 0).all()
