@@ -1,0 +1,189 @@
+"""
+Compares YOLOv1, YOLOv2 and YOLOv3 on the miniature VOC: the same images, as many of them, the same input size.
+
+    python data_samples/compare.py             trains the six tiny networks, three versions with two seeds, one after
+                                               the other, evaluates them, prints the table of the README, and draws
+                                               accuracy against speed, as Figure 4 of the YOLOv2 paper
+    SEEDS=0 python data_samples/compare.py     the networks of one seed; a second process can train the other one
+
+A network takes 10 to 25 minutes on one CPU core that computes in bfloat16. The command continues where it was
+interrupted. Each training leaves its curves in runs/compare_yolovN_seedS/ and, when it is finished, comparison.json,
+its rows of the table. All rows that exist go to readme/comparison.csv: one for each network, seed and input size.
+YOLOv2 and YOLOv3 are convolutional, so one network can be evaluated at several sizes (Table 3 of the YOLOv2 paper).
+YOLOv1 has fully connected layers and one size.
+
+This compares what the versions do with the same 28,800 images. It does not repeat the papers' results.
+"""
+import csv
+import json
+import os
+import time
+from importlib import import_module
+from types import SimpleNamespace
+
+import torch
+from matplotlib.figure import Figure
+
+from shared.annotations import read_annotations
+from shared.errors import InputError, run
+from shared.layers import count_operations, fuse_batchnorm
+from shared.nms import nms_per_class
+from shared.paths import RUNS, SAMPLES, atomic_write
+
+os.environ.setdefault("PRESET", "mini")                # the versions read it when they are imported
+FILES = ["train", "evaluate", "dataset", "loss"]
+VERSIONS = {version: SimpleNamespace(**{file: import_module(f"yolov{version}.{file}") for file in FILES})
+            for version in (1, 2, 3)}                  # VERSIONS[3].train is yolov3/train.py
+TEST = VERSIONS[3].dataset.TEST
+SEEDS = os.environ.get("SEEDS", "0,1").split(",")
+STEPS, BATCH_SIZE, SIZE = 3600, 8, 192                 # SIZE: of the input, in pixels
+LEARNING_RATE = {1: 2e-4, 2: 3.5e-4, 3: 7e-4}          # of each version
+SIZES = {1: [192], 2: [128, 160, 192, 224, 256], 3: [128, 160, 192, 224, 256]}       # at which it is evaluated
+TABLE = SAMPLES / "readme" / "comparison.csv"
+COLUMNS = ["version", "seed", "size", "AP50", "AP", "AP small", "AP medium", "AP large", "recall", "own predictor",
+           "ms", "parameters", "operations"]
+
+
+def name_of(version, seed):
+    return f"compare_yolov{version}_seed{seed}"
+
+
+def train_one(version, seed):
+    """Trains to runs/compare_yolovN_seedS/last.pt, or continues there."""
+    train = VERSIONS[version].train
+    train.RUN, train.SEED, train.MAX_STEPS, train.BATCH_SIZE = name_of(version, seed), seed, STEPS, BATCH_SIZE
+    train.LEARNING_RATE, train.BURN_IN = LEARNING_RATE[version], 200
+    train.EVALUATE_EVERY = train.CHECKPOINT_EVERY = STEPS // 4
+    if version == 1:
+        train.SIZE = SIZE
+    else:
+        train.TRAIN_SIZES, train.TEST_SIZE = [SIZE], SIZE
+    train.main()
+
+
+def measure_one(version, seed, size):
+    """-> a row of the table: {column: value}"""
+    evaluate = VERSIONS[version].evaluate
+    folder = RUNS / name_of(version, seed)
+    evaluate.CHECKPOINT, evaluate.DATA, evaluate.SIZE = folder / "last.pt", {"test": TEST}, size
+    evaluate.main()
+    figures = json.loads((folder / "evaluation" / "test" / "figures.json").read_text())
+    network, state = evaluate.load_detector(folder / "last.pt")
+    layers = count_operations(network, size, size)
+    network = fuse_batchnorm(network).to(memory_format=torch.channels_last)
+    setting = [state[key] for key in ("boxes", "anchors") if key in state]
+    coco = figures["COCO"]
+    return {"version": version, "seed": seed, "size": size, "AP50": figures["VOC AP50"], "AP": coco["AP"],
+            "AP small": coco["AP_small"], "AP medium": coco["AP_medium"], "AP large": coco["AP_large"],
+            "recall": figures["recall of all detections"],
+            "own predictor": share_with_predictor(version, network, state["classes"], setting, size),
+            "ms": milliseconds(evaluate, network, setting, size),
+            "parameters": sum(layer[3] for layer in layers), "operations": sum(layer[4] for layer in layers)}
+
+
+@torch.inference_mode()
+def share_with_predictor(version, network, classes, setting, size):
+    """
+    The fraction of the test objects that a predictor learns: assign of loss.py gives a slot to one object alone. With
+    one class per cell YOLOv1 cannot find the others at all. YOLOv2 and YOLOv3 can, by a neighbouring predictor.
+    """
+    loss, data = VERSIONS[version].loss, VERSIONS[version].dataset
+    images = data.DetectionDataset(read_annotations(TEST, classes), size)
+    objects = kept = 0
+    for n in range(len(images)):
+        image, targets = data.collate([images[n]])
+        assigned = loss.assign(network(image), targets, *setting)
+        scales = assigned if version == 3 else [assigned]
+        objects += len(targets)
+        kept += sum(len(scale[0]) for scale in scales)                       # their slots
+    return kept / objects
+
+
+@torch.inference_mode()
+def milliseconds(evaluate, network, setting, size):
+    """The median time from an image of the right size to its boxes, one image at a time."""
+    image, seconds = torch.rand(1, 3, size, size).to(memory_format=torch.channels_last), []
+    for _ in range(60):
+        start = time.perf_counter()
+        boxes, scores = evaluate.decode(network(image), *setting)
+        nms_per_class(boxes[0], scores[0], evaluate.SCORE_THRESHOLD, evaluate.NMS_THRESHOLD)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * sorted(seconds)[30]
+
+
+def compare(version, seed):
+    """Trains and measures a network, once: its rows are kept in comparison.json in the folder of its run."""
+    rows = RUNS / name_of(version, seed) / "comparison.json"
+    if rows.exists():
+        return
+    if not (rows.parent / "trained").exists():
+        train_one(version, seed)
+        (rows.parent / "trained").touch()
+    measured = [measure_one(version, seed, size) for size in SIZES[version]]
+    with atomic_write(rows) as temporary:
+        temporary.write_text(json.dumps(measured, indent=1))
+
+
+def text(rows, column, digits=3):
+    """The mean over the seeds and, of several seeds, the range."""
+    values = [row[column] for row in rows]
+    mean = f"{sum(values) / len(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def print_table(rows):
+    """A Markdown table of the versions at SIZE: means over the seeds, with their range."""
+    columns = COLUMNS[3:10]
+    print("| version | " + " | ".join(columns) + " | ms | million parameters | billion operations |")
+    print("|---" * (len(columns) + 4) + "|")
+    for version in sorted({row["version"] for row in rows}):
+        same = [row for row in rows if row["version"] == version and row["size"] == SIZE]
+        print(f"| YOLOv{version}Tiny | " + " | ".join(text(same, column) for column in columns)
+              + f" | {min(row['ms'] for row in same):.1f} | {same[0]['parameters'] / 1e6:.1f}"
+              f" | {same[0]['operations'] / 1e9:.2f} |")
+
+
+def draw(rows):
+    figure = Figure(figsize=(6.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for version, marker in zip((1, 2, 3), "sD^"):
+        points = []
+        for size in SIZES[version]:
+            same = [row for row in rows if (row["version"], row["size"]) == (version, size)]
+            if same:
+                x, values = 1000 / min(row["ms"] for row in same), [row["AP50"] for row in same]
+                points.append((x, sum(values) / len(values)))
+                axes.plot([x] * len(values), values, color="0.7", linewidth=3, zorder=1)     # the range of the seeds
+                axes.annotate(f" {size}", points[-1], fontsize=8)
+        if points:
+            axes.plot(*zip(*points), marker=marker, label=f"YOLOv{version}Tiny")
+    axes.set(xlabel="images per second, one at a time, on a CPU", ylim=(0, 1), ylabel="AP50 on 300 unseen drawings",
+             title=f"trained at {SIZE} x {SIZE}; the numbers are the sizes at evaluation")
+    axes.title.set_fontsize(9)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with atomic_write(TABLE.with_suffix(".png")) as temporary:
+        figure.savefig(temporary, dpi=110)
+
+
+def main():
+    if not all(seed.isdecimal() for seed in SEEDS):
+        raise InputError(f"data_samples/compare.py: SEEDS is {','.join(SEEDS)!r}, not whole numbers, as in SEEDS=0,1")
+    if os.environ["PRESET"] != "mini":
+        raise InputError(f"data_samples/compare.py compares on the miniature, but PRESET is {os.environ['PRESET']!r}")
+    for seed in map(int, SEEDS):
+        for version in (3, 2, 1):
+            compare(version, seed)
+    rows = [row for file in sorted(RUNS.glob("compare_yolov*_seed*/comparison.json"))
+            for row in json.loads(file.read_text())]
+    with atomic_write(TABLE) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    print_table(rows)
+    draw(rows)
+    print(TABLE, TABLE.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    run(main)

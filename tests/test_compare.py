@@ -1,0 +1,54 @@
+"""The comparison of the versions: its table, and the share of objects that a predictor learns."""
+import numpy as np
+import pytest
+import torch
+
+from data_samples import compare
+from shared.errors import InputError
+from shared.voc import Annotation
+
+
+def test_mean_and_range_of_the_seeds():
+    rows = [{"AP50": 0.5}, {"AP50": 0.6}, {"AP50": 0.7}]
+    assert compare.text(rows, "AP50") == "0.600 (0.500 to 0.700)"
+    assert compare.text(rows[:1], "AP50") == "0.500"                  # one seed has no range
+
+
+def test_the_table_has_a_line_for_each_version_at_the_size_of_the_training(capsys):
+    row = {"seed": 0, "AP50": .1, "AP": .2, "AP small": .3, "AP medium": .4, "AP large": .5, "recall": .6,
+           "own predictor": .7, "ms": 8.04, "parameters": 8_700_000, "operations": 1_234_000_000}
+    compare.print_table([{**row, "version": 3, "size": compare.SIZE},
+                         {**row, "version": 3, "size": compare.SIZE, "seed": 1, "AP50": .3, "ms": 9},
+                         {**row, "version": 3, "size": compare.SIZE + 32, "AP50": .9}])
+    assert capsys.readouterr().out.splitlines()[2:] == [
+        "| YOLOv3Tiny | 0.200 (0.100 to 0.300) | 0.200 (0.200 to 0.200) | 0.300 (0.300 to 0.300) "
+        "| 0.400 (0.400 to 0.400) | 0.500 (0.500 to 0.500) | 0.600 (0.600 to 0.600) | 0.700 (0.700 to 0.700) "
+        "| 8.0 | 8.7 | 1.23 |"]
+
+
+@pytest.mark.parametrize("version, expected", [(1, 1 / 3), (2, 2 / 3), (3, 1.0)])
+def test_share_of_the_objects_with_a_predictor(monkeypatch, version, expected):
+    # An image of 192 x 192 pixels with three objects around (100, 100): a square of 8 pixels, and two of about 100.
+    # YOLOv1's cell learns the first one. YOLOv2's anchors of 1 and 3 cells learn one of the large ones and the small
+    # one. YOLOv3's anchors of (8, 8), (90, 90) and (110, 110) pixels learn one each.
+    boxes = np.array([[96, 96, 104, 104], [55, 55, 145, 145], [45, 45, 155, 155]], float)
+    annotation = Annotation("none", 192, 192, boxes, np.array([0, 0, 0]), np.zeros(3, bool))
+    targets = torch.tensor([[0, 0, *(boxes[i, :2] + boxes[i, 2:]) / 384, *(boxes[i, 2:] - boxes[i, :2]) / 192]
+                            for i in range(3)])
+    data = compare.VERSIONS[version].dataset
+    monkeypatch.setattr(compare, "read_annotations", lambda parts, classes: [annotation])
+    monkeypatch.setattr(data, "DetectionDataset", lambda annotations, size: ["the image"])
+    monkeypatch.setattr(data, "collate", lambda items: (torch.zeros(1), targets.float()))
+    head, setting = {
+        1: (torch.zeros(1, 3, 3, 11), [2]),                                        # one class, two boxes per cell
+        2: (torch.zeros(1, 2, 6, 6, 6), [[(1, 1), (3, 3)]]),
+        3: ([torch.zeros(1, 2, 6, 6, 6), torch.zeros(1, 1, 12, 12, 6)], [[[(90, 90), (110, 110)], [(8, 8)]]])}[version]
+    if version == 3:
+        monkeypatch.setattr(compare.VERSIONS[3].loss, "STRIDES", (32, 16))
+    assert compare.share_with_predictor(version, lambda image: head, ["thing"], setting, 192) == pytest.approx(expected)
+
+
+def test_seeds_that_are_no_numbers(monkeypatch):
+    monkeypatch.setattr(compare, "SEEDS", ["0", "one"])
+    with pytest.raises(InputError, match="SEEDS is '0,one', not whole numbers"):
+        compare.main()
