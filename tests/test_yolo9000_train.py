@@ -21,6 +21,7 @@ from shared.errors import InputError
 from shared.paths import SAMPLES
 from shared.voc import Annotation
 from yolov2.yolo9000.evaluate import answers_table, detect_all, find_answers, judge, print_answers
+from yolov2.yolo9000.model import TinyClassifier, YOLO9000Tiny
 from yolov2.yolo9000.wordtree import make_tree
 
 TREE = make_tree("animal vehicle dog cat terrier retriever car bus".split(), [-1, -1, 0, 0, 2, 2, 1, 1])
@@ -60,6 +61,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "GROUPS", groups)
     monkeypatch.setitem(train.NETWORKS, "YOLO9000Tiny", SmallNetwork)      # the same dict in weights.py
     monkeypatch.setitem(classifier.CLASSIFIERS, "TinyClassifier", SmallNetwork)
+    monkeypatch.setattr(train, "CLASSIFIER", None)
     for module, constants in (train, {**SHORT, "EVALUATE_EVERY": 4}), (classifier, SHORT):
         monkeypatch.setattr(module, "RUNS", tmp_path)
         for name, value in constants.items():
@@ -138,9 +140,37 @@ def test_the_classifier(small, capsys):
     assert "threshold  depth   exact   above   wrong" in capsys.readouterr().out
     trained = load_checkpoint(small / "short" / "last.pt", "TinyClassifier")["model"]
     detector = SmallNetwork(5, [(1, 1)])
-    load_backbone(detector.backbone, small / "short" / "backbone.pt")          # what BACKBONE of train.py does
+    load_backbone(detector.backbone, small / "short" / "backbone.pt")          # what BACKBONE in yolov2/train.py does
     for key, value in detector.backbone.state_dict().items():
         assert value.equal(trained[f"backbone.{key}"])
+
+
+def test_the_detector_begins_with_the_classifier(tmp_path):
+    # The detector's nodes are animal 0, sofa 1, dog 2. The classifier has the nodes dog 0, animal 1. It says 10 for
+    # dog and 20 for animal, everywhere. The detector has two anchors with 5 + 3 outputs each.
+    small, large = make_tree(["dog", "animal"], [-1, -1]), make_tree(["animal", "sofa", "dog"], [-1, -1, 0])
+    source, detector = TinyClassifier(2), YOLO9000Tiny(3, [(1, 1), (2, 2)])
+    with torch.no_grad():
+        source.classify.weight[0], source.classify.weight[1] = 10, 20
+        source.classify.bias[:] = torch.tensor([1.0, 2.0])
+    state = {"network": "TinyClassifier", "tree": [small.names, small.parent], "size": 64, "step": 1}
+    torch.save({**state, "model": source.state_dict()}, tmp_path / "last.pt")
+    before = detector.detect32.weight.clone()                                  # (16, 1024, 1, 1)
+    assert weights.load_classifier(detector, large, tmp_path / "last.pt") == 2
+    after, bias = detector.detect32.weight, detector.detect32.bias
+    assert (after[[5, 13]] == 20).all() and bias[[5, 13]].tolist() == [2, 2]   # animal, in both anchors
+    assert (after[[7, 15]] == 10).all() and bias[[7, 15]].tolist() == [1, 1]   # dog
+    others = [0, 1, 2, 3, 4, 6, 8, 9, 10, 11, 12, 14]                          # boxes, objectness, sofa
+    assert after[others].equal(before[others]) and bias[others].eq(0).all()
+    for name, value in source.backbone.state_dict().items():
+        assert detector.backbone.state_dict()[name].equal(value)
+
+
+def test_a_missing_classifier_is_reported_before_the_data_is_read(small, monkeypatch):
+    monkeypatch.setattr(train, "CLASSIFIER", small / "none" / "last.pt")
+    monkeypatch.setattr(train, "read_training", None)
+    with pytest.raises(InputError, match="none/last.pt: no such file. Run python yolov2/yolo9000/classifier.py first"):
+        train.main()
 
 
 def test_top_1_is_among_the_leaves():
@@ -207,6 +237,11 @@ def test_the_table_of_answers(tmp_path, capsys):
     assert table["paper", "0.5"] == [3, 0.5, 0, 0, 0.5]
     assert table["Darknet", "0.5"] == [1, 0, 0.5, 0, 0.5]
     assert table["Darknet", "0.25"] == [2, 0, 0.5, 0, 0.5]   # dog
+
+
+def test_no_object_has_a_box(capsys):
+    print_answers([], TREE, "nothing")
+    assert capsys.readouterr().out == "\nnothing: 0 objects with a box\n"
 
 
 def test_nms_takes_no_notice_of_the_classes():

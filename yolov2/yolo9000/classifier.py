@@ -13,8 +13,9 @@ Source  Statements marked [darknet] come from cfg/darknet9000.cfg, src/data.c an
 The labels are the 62 kinds of data_samples/draw_tree.py. Both classifiers are asked for the most probable leaf of an
 image of LABELLED_VAL: this is top-1. Of the hierarchical one, the answers of the paper's walk are printed too.
 
-Writes to runs/yolo9000_classifier/, or runs/yolo9000_classifier_flat/, log.csv, last.pt and backbone.pt, which is for
-BACKBONE in yolov2/yolo9000/train.py. The same command continues from last.pt.
+Writes to runs/yolo9000_classifier/, or runs/yolo9000_classifier_flat/, log.csv, last.pt, with which
+yolov2/yolo9000/train.py begins, and backbone.pt, which BACKBONE in yolov2/train.py takes for the tiny YOLOv2. The same
+command continues from last.pt.
 
 What changed from yolov2/darknet19/train.py: the loss is the sum of the cross-entropies on the label's path; the tiny
 network; images are placed on grey as for detection.
@@ -47,9 +48,9 @@ NETWORK = "TinyClassifier"       # or "Darknet19"
 SEED = 0
 
 # How to train it
-MAX_STEPS = 400                  # Darknet: 100,000
+MAX_STEPS = 800                  # Darknet: 100,000
 BATCH_SIZE = 32                  # Darknet: 128
-SIZE = 128                       # of the input, in pixels. Darknet: 448
+SIZE = 192                       # of the input, in pixels. Darknet: 448
 LEARNING_RATE = 1e-3             # of Adam, with a cosine. Darknet: SGD with 1e-3, times (1 - step / MAX_STEPS)^4
 BATCHNORM_MOMENTUM = 0.1         # .01 would leave the running averages unfinished after so few steps
 CHECKPOINT_EVERY = 200

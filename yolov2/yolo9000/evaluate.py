@@ -142,6 +142,8 @@ def answers_table(network, annotations, tree, size, anchors, device, workers):
 def print_answers(found, tree, title):
     """How deep and how right the answers of both walks are, for each threshold."""
     print(f"\n{title}: {len(found)} objects with a box")
+    if not found:
+        return
     print(f"{'walk':<8} {'threshold':>9} {'depth':>6} {'exact':>7} {'above':>7} {'below':>7} {'wrong':>7}")
     for name, walk in ("paper", paper_walk), ("Darknet", darknet_walk):
         for threshold in HIER_THRESHS:

@@ -5,17 +5,19 @@ Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:16
         classification and detection".
 Source  Statements marked [darknet] come from cfg/yolo9000.cfg of pjreddie/darknet at f6afaab.
 
+    python yolov2/yolo9000/classifier.py                first the classifier, whose weights the detector begins with
     python yolov2/yolo9000/train.py                     the joint training
-    EXPERIMENT=flat python yolov2/yolo9000/train.py     another one; dataset.py lists them
+    EXPERIMENT=flat python yolov2/yolo9000/train.py     another one, after EXPERIMENT=flat of classifier.py; dataset.py
+                                                        lists them
 
-The values are ours: the list of the paper's images was never published. Here the tiny network learns 89 nodes from
-drawings. The comments below give the values of cfg/yolo9000.cfg at f6afaab: 500,200 steps of 64 images with SGD, input
-sizes from 320 to 608. The authors begin with a classifier of the same 9418 nodes.
+The values are ours, chosen for a tiny network that learns 89 nodes from drawings. The paper's training cannot be
+repeated, because the list of its images was never published. The comments below give the values of cfg/yolo9000.cfg at
+f6afaab: 500,200 steps of 64 images with SGD, input sizes from 320 to 608.
 
 Writes to runs/yolo9000_<EXPERIMENT>/: log.csv (each step's loss by term, each evaluation's AP50), curves.png, last.pt.
 The same command continues from last.pt. To start a new training, give RUN a new name.
 
-This script runs in one process. The term prior of the loss acts for the first 12,800 images of both kinds, 800 steps.
+This script runs in one process. The term prior of the loss acts for the first 12,800 images, of both kinds.
 
 What changed from yolov2/train.py: the images are of two kinds, and the labels are nodes of a tree.
 """
@@ -25,10 +27,10 @@ import torch
 from tqdm import tqdm
 
 from shared.batches import load_batches, shuffled_batches
-from shared.checkpoint import fingerprint, load_backbone, load_checkpoint, load_weights, resume, save_checkpoint
+from shared.checkpoint import fingerprint, load_checkpoint, load_weights, resume, save_checkpoint
 from shared.constants import check_values
 from shared.draw import write_training_curves
-from shared.errors import check_loss, run
+from shared.errors import InputError, check_loss, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
 from shared.paths import RUNS, open_run
@@ -38,27 +40,33 @@ from yolov2.yolo9000.dataset import EXPERIMENT, JointDataset, drawn_tree, mix, r
 from yolov2.yolo9000.evaluate import MEASURES, check_evaluation, measure
 from yolov2.yolo9000.loss import yolo9000_loss
 from yolov2.yolo9000.model import NETWORKS
+from yolov2.yolo9000.weights import load_classifier
 
 # What to train
 RUN = f"yolo9000_{EXPERIMENT}"   # the folder in runs/
 NETWORK = "YOLO9000Tiny"         # or "YOLO9000"
-ANCHORS = [(0.26, 0.24), (1.06, 0.94), (1.98, 1.54)]    # in cells, 5 x 5 at 160 pixels: best_clusters of anchors.py
-BACKBONE = None                  # or RUNS / "yolo9000_classifier" / "backbone.pt", which classifier.py leaves
+ANCHORS = [(0.52, 0.48), (2.12, 1.88), (3.96, 3.08)]     # in cells, 10 x 10 at 320 pixels: three clusters of the
+#                                  boxes of the miniature VOC, from best_clusters in yolov2/anchors.py
+CLASSIFIER = RUNS / "yolo9000_classifier" / "last.pt"    # which classifier.py leaves; None: random weights
+if EXPERIMENT == "flat":
+    CLASSIFIER = RUNS / "yolo9000_classifier_flat" / "last.pt"
+elif EXPERIMENT == "boxes":
+    CLASSIFIER = None            # a classifier has seen the classification images
 START = None                     # or the last.pt of another training with the same tree, to begin with its weights
 SEED = 0
 
 # How to train it
-MAX_STEPS = 800                  # Darknet: 500,200
-BATCH_SIZE = 16                  # images of both kinds. Darknet: 64
+MAX_STEPS = 2000                 # Darknet: 500,200
+BATCH_SIZE = 8                   # images of both kinds. Darknet: 64
 if EXPERIMENT == "boxes":
-    BATCH_SIZE = 8               # so it sees as many images with boxes as the other two
-SIZE = 160                       # of the input, in pixels. Darknet: 320 to 608, another size every 10 steps
-LEARNING_RATE = 5e-4             # of Adam, with a cosine. Darknet: SGD with 1e-3, a tenth of it from 400,000 steps on
+    BATCH_SIZE = 4               # "joint" and "flat" spend the other half on classification images
+SIZE = 320                       # of the input, in pixels. Darknet: 320 to 608, another size every 10 steps
+LEARNING_RATE = 3e-4             # of Adam, with a cosine. Darknet: SGD with 1e-3, a tenth of it from 400,000 steps on
 BURN_IN = 50                     # steps in which the learning rate rises. Darknet: 1000
 WEIGHT_DECAY = 5e-4              # of the convolutions' weights only [darknet]
 ADAM_BETAS = (0.9, 0.95)         # as in yolov2/train.py
 BATCHNORM_MOMENTUM = 0.1         # .01 would leave the running averages unfinished after so few steps
-EVALUATE_EVERY = 800             # it takes half a minute
+EVALUATE_EVERY = 1000            # it takes half a minute
 CHECKPOINT_EVERY = 200
 NUM_WORKERS = 2                  # processes that load images
 
@@ -86,6 +94,10 @@ def main():
     check_evaluation()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = open_run(RUNS / RUN)
+    new = not (folder / "last.pt").exists()
+    if new and not START and CLASSIFIER and not CLASSIFIER.exists():
+        raise InputError(f"{CLASSIFIER}: no such file. Run python yolov2/yolo9000/classifier.py first, with the same "
+                         "EXPERIMENT, or set CLASSIFIER = None in yolov2/yolo9000/train.py")
 
     # The data: a list of image numbers, in which the smaller of the two sets is repeated
     tree = drawn_tree(flat=EXPERIMENT == "flat")
@@ -93,14 +105,14 @@ def main():
     dataset = JointDataset(detection, labelled, SIZE)
     order = mix(len(detection), len(labelled))
 
-    # The network, with random weights, a pretrained backbone, or those of an interrupted training
+    # The network, with the weights of a classifier, of another training, or of an interrupted one
     torch.manual_seed(SEED)
     network = NETWORKS[NETWORK](len(tree.names), ANCHORS)
     set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
-    if BACKBONE and not (folder / "last.pt").exists():
-        load_backbone(network.backbone, BACKBONE)
-    if START and not (folder / "last.pt").exists():
+    if new and START:
         load_weights(network, load_checkpoint(START, NETWORK)["model"], START)
+    elif new and CLASSIFIER:
+        load_classifier(network, tree, CLASSIFIER)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
     images = [*detection, *(annotation for annotation, _ in labelled)]

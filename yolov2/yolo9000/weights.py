@@ -14,12 +14,14 @@ What changed from yolov2/weights.py: a tree belongs to the weights.
 """
 from pathlib import Path
 
+import torch
+
 from shared.checkpoint import load_checkpoint, load_weights
 from shared.errors import InputError
 from shared.files import read_lines
 from shared.paths import RUNS
 from yolov2.weights import load_darknet_weights, save_darknet_weights
-from yolov2.yolo9000.model import ANCHORS, NETWORKS, YOLO9000
+from yolov2.yolo9000.model import ANCHORS, CLASSIFIERS, NETWORKS, YOLO9000
 from yolov2.yolo9000.wordtree import make_tree, read_tree
 
 TREE = RUNS / "9k.tree"       # of yolo9000.weights
@@ -50,3 +52,31 @@ def load_detector(path):
     network = YOLO9000(len(tree.names), ANCHORS)
     seen = load_darknet_weights(network, path)
     return network, {"network": "YOLO9000", "tree": tree, "anchors": ANCHORS, "size": SIZE, "step": seen // 64}
+
+
+def load_classifier(network, tree, path):
+    """
+    Gives a new YOLO9000 what a classifier has learned: its backbone and, in each anchor, its outputs for the nodes that
+    both trees name. Without this, another predictor than the one with the object's box often learns the label: the
+    README has the measurement.
+
+    path      the last.pt of classifier.py
+    returns   how many of the tree's nodes the classifier has
+    raises    InputError, naming the file, if it is missing or damaged, or if its backbone is another one
+    """
+    state = load_checkpoint(path, *CLASSIFIERS)
+    nodes = make_tree(*state["tree"], source=path).names
+    classifier = CLASSIFIERS[state["network"]](len(nodes))
+    load_weights(classifier, state["model"], path)
+    weights = {name.removeprefix("backbone."): value for name, value in classifier.state_dict().items()}
+    load_weights(network.backbone, {name: weights[name] for name in network.backbone.state_dict() if name in weights},
+                 path)
+    known = [node for node, name in enumerate(tree.names) if name in nodes]
+    places = [nodes.index(tree.names[node]) for node in known]
+    outputs = 5 + network.num_classes                                        # of an anchor
+    with torch.no_grad():
+        for first in range(5, network.detect32.out_channels, outputs):
+            channels = [first + node for node in known]
+            network.detect32.weight[channels] = classifier.classify.weight[places]
+            network.detect32.bias[channels] = classifier.classify.bias[places]
+    return len(known)
