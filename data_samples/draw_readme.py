@@ -5,8 +5,6 @@ Draws the pictures of the README into data_samples/readme/.
     errors.png        what kinds of errors the three make on the 300 test images, and YOLO and Fast R-CNN in the paper
     assignment.jpg    which predictors learn which object; taken out of yolov3/walkthrough.ipynb
 
-sample_detections.jpg in the same folder is the last picture of PRESET=sample python yolov3/train.py, copied by hand.
-
 First run these nine commands, which write to runs/ (25 minutes on 2 CPU cores):
 
     python yolov1/train.py      python yolov1/evaluate.py      python yolov1/detect.py
