@@ -1,4 +1,6 @@
 """The comparison of the versions: its table, and the share of objects that a predictor learns."""
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -43,9 +45,30 @@ def test_share_of_the_objects_with_a_predictor(monkeypatch, version, expected):
         1: (torch.zeros(1, 3, 3, 11), [2]),                                        # one class, two boxes per cell
         2: (torch.zeros(1, 2, 6, 6, 6), [[(1, 1), (3, 3)]]),
         3: ([torch.zeros(1, 2, 6, 6, 6), torch.zeros(1, 1, 12, 12, 6)], [[[(90, 90), (110, 110)], [(8, 8)]]])}[version]
-    if version == 3:
-        monkeypatch.setattr(compare.VERSIONS[3].loss, "STRIDES", (32, 16))
     assert compare.share_with_predictor(version, lambda image: head, ["thing"], setting, 192) == pytest.approx(expected)
+
+
+def test_the_size_of_the_training_is_evaluated_last(tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr(compare, "RUNS", tmp_path)
+    monkeypatch.setattr(compare, "measure_one", lambda version, seed, size: sizes.append(size) or {"size": size})
+    (tmp_path / "compare_yolov3_seed5").mkdir()
+    (tmp_path / "compare_yolov3_seed5" / "trained").touch()
+    compare.compare(3, 5)
+    assert sizes == [128, 160, 224, 256, 192]                        # evaluation/ keeps the last one
+    rows = json.loads((tmp_path / "compare_yolov3_seed5" / "comparison.json").read_text())
+    assert [row["size"] for row in rows] == [128, 160, 192, 224, 256]
+    compare.compare(3, 5)
+    assert len(sizes) == 5                                           # not measured again
+
+
+def test_the_images_and_the_rates_are_those_of_the_docstring():
+    assert compare.STEPS * compare.BATCH_SIZE == 28_800 == 18 * 1600
+    # 3e-4 sqrt(8 / 16) = 2.1e-4 and 1e-3 sqrt(8 / 16) = 7.1e-4
+    assert compare.LEARNING_RATE[1] == pytest.approx(3e-4 * 0.5 ** 0.5, rel=0.06)
+    assert compare.LEARNING_RATE[3] == pytest.approx(1e-3 * 0.5 ** 0.5, rel=0.06)
+    assert compare.LEARNING_RATE[2] == 3.5e-4
+    assert compare.SIZE / 64 == 3                                    # YOLOv1Tiny's cells have 64 pixels
 
 
 def test_seeds_that_are_no_numbers(monkeypatch):

@@ -38,7 +38,7 @@ from shared.errors import InputError
 from shared.paths import SAMPLES
 from shared.voc import Annotation
 from yolov3.did_not_work.decode import EXPERIMENTS, decode
-from yolov3.did_not_work.loss import assign, did_not_work_loss
+from yolov3.did_not_work.loss import assign, experiment_loss
 from yolov3.tiny.model import ANCHORS, STRIDES
 
 TARGETS = torch.tensor([[0, 0, 0.625, 0.25, 0.5, 0.25]])
@@ -78,7 +78,7 @@ def test_the_baseline_is_yolov3s_loss_to_the_last_bit(anchors, strides, seed):
     targets[0, 2:4] = 1.0                                                    # in the corner
     theirs = yolov3.loss.yolov3_loss(predictions, targets, anchors, strides)
     their_gradients = torch.autograd.grad(theirs["total"], predictions)
-    ours = did_not_work_loss(predictions, targets, anchors, strides, "baseline")
+    ours = experiment_loss(predictions, targets, anchors, strides, "baseline")
     assert list(ours) == list(theirs)
     for term in theirs:
         assert (ours[term] - theirs[term]).item() == 0.0 and theirs[term] > 0
@@ -88,7 +88,7 @@ def test_the_baseline_is_yolov3s_loss_to_the_last_bit(anchors, strides, seed):
                     yolov3.model.decode(predictions, anchors, strides)):
         assert torch.equal(a, b)
     # Each of the others gives other values, so none of them is the baseline by mistake.
-    others = [did_not_work_loss(predictions, targets, anchors, strides, other)["total"].item()
+    others = [experiment_loss(predictions, targets, anchors, strides, other)["total"].item()
               for other in EXPERIMENTS[1:]]
     assert len({theirs["total"].item(), *others}) == 5
 
@@ -119,7 +119,7 @@ def test_the_centre_of_a_box_where_all_is_zero():
 
 
 def test_anchor_offsets_are_learned_in_widths_of_the_anchor():
-    loss = did_not_work_loss([predict([0.5, -0.5])], TARGETS, WIDE, STRIDE, "anchor offsets")
+    loss = experiment_loss([predict([0.5, -0.5])], TARGETS, WIDE, STRIDE, "anchor offsets")
     # t*_x = (1.25 - 1 - 1/2) 32 / 64 = -0.125      t*_y = (0.5 - 0 - 1/2) 32 / 16 = 0
     # xy = (1/2) 1.875 [ (0.5 + 0.125)^2 + (-0.5 - 0)^2 ] = 0.9375 (0.390625 + 0.25) = 0.600586
     assert 0.9375 * (0.390625 + 0.25) == approx(0.600586, abs=1e-6)
@@ -132,14 +132,14 @@ def test_anchor_offsets_are_learned_in_widths_of_the_anchor():
           cells=0.9375 * ((0.5 + 0.25) ** 2 + 0.25))
     # Where t is t*, the decoded box has the object's centre, (0.625, 0.25), and the loss is 0.
     exact = [predict([-0.125, 0])]
-    check(did_not_work_loss(exact, TARGETS, WIDE, STRIDE, "anchor offsets")["xy"], 0)
+    check(experiment_loss(exact, TARGETS, WIDE, STRIDE, "anchor offsets")["xy"], 0)
     left, top, right, bottom = decode(exact, WIDE, STRIDE, "anchor offsets")[0][0, 1].tolist()
     assert [(left + right) / 2, (top + bottom) / 2] == approx([0.625, 0.25])
 
 
 def test_linear_xy_is_learned_by_squares():
     prediction = predict([0.5, -0.5]).requires_grad_()
-    loss = did_not_work_loss([prediction], TARGETS, WIDE, STRIDE, "linear xy")
+    loss = experiment_loss([prediction], TARGETS, WIDE, STRIDE, "linear xy")
     # xy = (1/2) 1.875 [ (0.5 - 0.25)^2 + (-0.5 - 0.5)^2 ] = 0.9375 (0.0625 + 1) = 0.996094
     assert 0.9375 * (0.0625 + 1) == approx(0.996094, abs=1e-6)
     check(loss["xy"], 0.996094,
@@ -172,7 +172,7 @@ def test_focal_loss():
     prediction = predict([0, 0, 0, 0, log(3)])                               # responsible: p = 3/4
     prediction[0, 0, 1, 0, 4] = log(3)                                       # a background predictor: p = 3/4
     prediction.requires_grad_()                                              # the two others: p = 1/2
-    loss = did_not_work_loss([prediction], TARGETS, SQUARE, STRIDE, "focal loss")
+    loss = experiment_loss([prediction], TARGETS, SQUARE, STRIDE, "focal loss")
     # object    = (1/4) (1/4)^2 (-log(3/4))                                       = 0.004495
     # no_object = (3/4) [ (3/4)^2 (-log(1/4)) + 2 (1/2)^2 (-log(1/2)) ]           = 0.844773
     assert [1/4 * 1/16 * -log(3/4), 3/4 * (9/16 * log(4) + 1/2 * log(2))] == approx([0.004495, 0.844773], abs=1e-6)
@@ -192,7 +192,7 @@ def test_focal_loss():
     # For the background: (1 - ALPHA) p^2 (p - 2 (1 - p) log(1 - p)).
     check(prediction.grad[0, 0, 1, 0, 4], 3/4 * 9/16 * (3/4 + 1/2 * log(4)), constant_weights=3/4 * 9/16 * 3/4)
     # The other terms are the baseline's.
-    baseline = did_not_work_loss([prediction], TARGETS, SQUARE, STRIDE, "baseline")
+    baseline = experiment_loss([prediction], TARGETS, SQUARE, STRIDE, "baseline")
     for term in "xy", "wh", "class":
         assert loss[term] == baseline[term]
 
@@ -220,7 +220,7 @@ def test_dual_thresholds():
     slots, _, _, background = assign([prediction], target, SQUARE, STRIDE, "baseline")[0]
     assert slots.tolist() == [[0, 0, 0, 1]] and background.tolist() == [[[[False, False], [True, True]]]]
 
-    loss = did_not_work_loss([prediction], target, SQUARE, STRIDE, "dual thresholds")
+    loss = experiment_loss([prediction], target, SQUARE, STRIDE, "dual thresholds")
     # 2 - w h = 2 - 1/4 = 1.75. Row 0, column 1: x* = 0.125, y* = 0.5, and t = 0: log 2 twice.
     # Row 0, column 0: x* = 36 / 32 - 0 = 1.125 is limited to 1: -log(31/32); y* = 0.5: log 2.
     unlimited = -1.125 * log(31/32) + 0.125 * log(1/32)                      # -0.397500: less than 0, without a minimum
@@ -268,7 +268,7 @@ def test_a_responsible_predictor_keeps_its_object():
 
 def test_no_object_at_all():
     for experiment in EXPERIMENTS:
-        loss = did_not_work_loss([predict([])], torch.zeros(0, 6), SQUARE, STRIDE, experiment)
+        loss = experiment_loss([predict([])], torch.zeros(0, 6), SQUARE, STRIDE, experiment)
         factor = 3/4 * 1/4 if experiment == "focal loss" else 1
         assert loss["no_object"].item() == approx(4 * log(2) * factor) and loss["object"] == loss["xy"] == 0
 
@@ -288,8 +288,8 @@ class SmallNetwork(nn.Module):
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    values = dict(PRESET="mini", TRAIN=[(SAMPLE, "train")], TEST=[(SAMPLE, "val")], SEEDS=[0], MAX_STEPS=2,
-                  BATCH_SIZE=2, TEST_SIZE=64, NUM_WORKERS=0, YOLOv3Tiny=SmallNetwork, EXPERIMENT="all", SEED="all")
+    values = dict(PRESET="mini", TRAIN=[(SAMPLE, "train")], TEST=[(SAMPLE, "val")], SEEDS="0", MAX_STEPS=2,
+                  BATCH_SIZE=2, INPUT_SIZE=64, NUM_WORKERS=0, YOLOv3Tiny=SmallNetwork, EXPERIMENT="all")
     for name, value in values.items():
         monkeypatch.setattr(train, name, value)
     for module in train, results:
@@ -338,9 +338,34 @@ def test_a_training_that_diverges_is_a_result(small, monkeypatch):
     assert row["steps"] == "0" and float(row["AP50"]) == 0
 
 
+def test_a_training_that_stands_in_the_results_is_not_repeated(small, monkeypatch, capsys):
+    # As after a download: results.csv has the rows of two seeds, and runs/ is empty.
+    line = "linear xy,{},0.1,0.05,0.3,600,3.1"
+    table_by_hand = "\n".join([",".join(results.COLUMNS), line.format(3), line.format(12)]) + "\n"
+    (small / "results.csv").write_text(table_by_hand)
+    monkeypatch.setattr(train, "EXPERIMENT", "linear xy")
+    monkeypatch.setattr(train, "SEEDS", "12, 3")
+    trained = []
+    monkeypatch.setattr(train, "train", lambda experiment, seed, *_: trained.append(seed) or (None, 600))
+    monkeypatch.setattr(train, "detect_all", lambda *_: np.zeros((0, 7)))
+    train.main()
+    assert trained == [] and (small / "results.csv").read_text() == table_by_hand
+    assert "linear xy, seed 12: already in" in capsys.readouterr().out
+    # Without its line it is trained again.
+    (small / "results.csv").write_text("\n".join([",".join(results.COLUMNS), line.format(12)]) + "\n")
+    train.main()
+    assert trained == [3] and [row["seed"] for row in table(small / "results.csv")] == ["3", "12"]
+    # A result in runs/ is added again: the folder has to be deleted, too.
+    (small / "results.csv").write_text(table_by_hand)
+    train.main()
+    assert trained == [3]
+
+
 def test_wrong_constants_are_one_line(small, monkeypatch):
     for name, value, message in [("EXPERIMENT", "focal", "EXPERIMENT 'focal' is none of"),
-                                 ("SEED", "-1", 'SEED has to be "all" or a whole number'),
+                                 ("SEEDS", "-1", "SEEDS has to be whole numbers, separated by commas, not '-1'"),
+                                 ("SEEDS", "0,", "SEEDS has to be whole numbers, separated by commas, not '0,'"),
+                                 ("SEEDS", str(2 ** 63), "SEED has to be a whole number, at least 0"),
                                  ("PRESET", "sample", "PRESET in yolov3/dataset.py is 'sample'"),
                                  ("MAX_STEPS", 0, "MAX_STEPS has to be a whole number")]:
         with monkeypatch.context() as patch, pytest.raises(InputError, match=message):

@@ -15,6 +15,7 @@ import sys
 
 import pytest
 
+import shared.boxes
 from shared.paths import ROOT
 
 VERSIONS = ["yolov1", "yolov2", "yolov3"]
@@ -44,6 +45,14 @@ def apply(block, folder):
             text = ("\n" + text).replace("\n" + old, "\n" + new)[1:]
             ast.parse(text)
             path.write_text(text)
+
+
+def load(path):
+    """The module of a file, under a name of its own."""
+    spec = importlib.util.spec_from_file_location(f"loaded_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture
@@ -93,10 +102,7 @@ def test_each_exercise_with_a_test_has_a_command_and_a_solution():
 @pytest.mark.parametrize("name", FILES)
 def test_it_fails_before(name, tmp_path):
     """With an assertion that says what is wanted, not with another error."""
-    spec = importlib.util.spec_from_file_location("exercise_" + name[:-3], ROOT / "tests" / "exercises" / name)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    messages = []
+    module, messages = load(ROOT / "tests" / "exercises" / name), []
     for function in [value for key, value in vars(module).items() if key.startswith("test_")]:
         try:
             function(*[tmp_path] * len(inspect.signature(function).parameters))
@@ -115,6 +121,30 @@ def test_they_pass_with_the_solutions(repository):
     assert result.returncode == 0, result.stdout
     counts = [(repository / file).read_text().count("\ndef test_") for file in files]
     assert f"{sum(counts)} passed" in result.stdout and min(counts) >= 1
+
+
+def test_they_reject_wrong_solutions(repository, monkeypatch):
+    """(R, 1) times (R,) has R x R entries; wh is no tensor; the mirror image's boxes replace those of the image."""
+    for block in blocks(SOLUTIONS["yolov3"]):
+        apply(block, repository)
+    apply("--- yolov3/loss.py\n"
+          '-        loss["xy"] += (size_weight[:, 0] * (1 - giou)).sum() / B\n'
+          '-        loss["wh"] += torch.zeros_like(loss["xy"])\n'
+          '+        loss["xy"] += (size_weight * (1 - giou)).sum() / B\n'
+          "--- yolov3/evaluate.py\n"
+          "-        both = torch.cat([boxes, mirrored_boxes], 1), torch.cat([scores, mirrored_scores], 1)\n"
+          "+        both = mirrored_boxes, mirrored_scores\n", repository)
+    solution = load(repository / "shared" / "boxes.py").paired_giou
+    monkeypatch.setattr(shared.boxes, "paired_giou", solution, raising=False)
+    giou, flip = [load(ROOT / "tests" / "exercises" / name) for name in ("giou.py", "flip.py")]
+    giou.yolov3_loss = load(repository / "yolov3" / "loss.py").yolov3_loss
+    flip.detect_all = load(repository / "yolov3" / "evaluate.py").detect_all
+    with pytest.raises(AssertionError, match=r"^xy is 5.7500; wanted: 2 x 1.875 \(1 - 7/30\) = 2.8750"):
+        giou.test_the_term_xy()
+    with pytest.raises(AssertionError, match="^wh is the number 0; wanted: a tensor"):
+        giou.test_the_term_wh()
+    with pytest.raises(AssertionError, match=r"^the boxes of the second image are \[\]; .* image itself are lost"):
+        flip.test_the_mirror_image_is_searched_too(repository)
 
 
 def test_plain_pytest_does_not_collect_them():

@@ -230,9 +230,9 @@ def test_input_sizes_of_the_trainings_and_evaluations():
 
 def test_learning_rate():
     # 50 steps up, and at the same time a cosine over 1000: at step 500 half of the peak
-    assert table2.learning_rate(500, 1000) == approx(table2.LEARNING_RATE / 2)
-    assert table2.learning_rate(25, 1000) == approx(table2.LEARNING_RATE / 2, rel=0.01)
-    assert table2.learning_rate(1000, 1000) == 0
+    assert table2.learning_rate(500, 1000, 0.4) == approx(0.2)
+    assert table2.learning_rate(25, 1000, 0.4) == approx(0.2, rel=0.01)
+    assert table2.learning_rate(1000, 1000, 0.4) == 0
 
 
 # ---- Measures, results, and going on
@@ -260,6 +260,13 @@ def test_invalid_rows_and_seeds_are_one_line(monkeypatch, rows, seeds, name):
     assert "\n" not in str(error.value)
 
 
+def test_another_preset_is_one_line(small, monkeypatch):
+    monkeypatch.setattr(table2, "PRESET", "darknet")
+    monkeypatch.setattr(table2, "ROWS", "9")                         # without the check: no network of row 8
+    with pytest.raises(InputError, match="PRESET in yolov2/dataset.py is 'darknet'. .* set it to \"mini\""):
+        table2.main()
+
+
 def test_rows_and_seeds():
     assert table2.numbers("ROWS", "9, 1,9", 9) == [1, 9] and table2.numbers("SEEDS", "0", 999) == [0]
 
@@ -282,7 +289,7 @@ def small(tmp_path, monkeypatch):
     values = dict(LABELLED=tmp_path / "labelled", LABELLED_VAL=tmp_path / "labelled", TRAIN=[(VOC_SAMPLE, "val")],
                   TEST=[(VOC_SAMPLE, "val")], RUNS=tmp_path / "runs", FOLDER=tmp_path / "table2", STEPS=1,
                   BATCH_SIZE=2, LOW_STEPS=1, LOW_BATCH=2, TUNED_STEPS=1, TUNED_BATCH=2, NUM_WORKERS=0, SEEDS="0",
-                  LOW_SIZE=32, TUNED_SIZE=64, SCORE_THRESHOLD=0.3)
+                  LOW_SIZE=32, TUNED_SIZE=64, SCORE_THRESHOLD=0.3, PRESET="mini")
     for name, value in values.items():
         monkeypatch.setattr(table2, name, value)
     return tmp_path
@@ -293,7 +300,8 @@ def test_the_table_goes_on_where_it_stopped(small, monkeypatch):
     results = small / "table2" / "results_seed0.csv"
     results.write_text(by_hand)
     monkeypatch.setattr(table2, "ROWS", "9")
-    with pytest.raises(InputError, match="table2_row8_seed0/network.pt: no such file. Row 9 evaluates"):
+    message = "table2_row8_seed0/network.pt: no such file. Row 9 .* delete row 8 in results_seed0.csv, if it stands"
+    with pytest.raises(InputError, match=message):
         table2.main()
     monkeypatch.setattr(table2, "ROWS", "1,8,9")
     table2.main()
@@ -313,10 +321,48 @@ def test_the_table_goes_on_where_it_stopped(small, monkeypatch):
     assert list(table2.read_results(0)) == [1, 8, 9]
 
 
+def test_results_are_written_whole_and_in_the_order_of_the_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(table2, "FOLDER", tmp_path)
+    path = tmp_path / "results_seed0.csv"
+    path.write_bytes(f"{HEADER}\r\n7,0,0.1234,0.50,9.9,700000000,2000,4.0".encode())         # no end of the last line
+    table2.write_result({"row": 2, "seed": 0, "mAP": 0.25, "recall": 0.5, "milliseconds": 7.5, "operations": 5,
+                         "steps": 3, "minutes": 0.1})
+    assert path.read_bytes() == f"{HEADER}\n2,0,0.25,0.5,7.5,5,3,0.1\n7,0,0.1234,0.50,9.9,700000000,2000,4.0\n".encode()
+
+
+def test_a_detector_that_diverges_is_a_result(small, monkeypatch):
+    # The second of three steps has an infinite loss: one step was done, and the table has the row.
+    def infinite(row, head, targets, anchors, count=[]):
+        count.append(row)
+        loss = loss_of_the_row(row, head, targets, anchors)
+        return {**loss, "total": loss["total"] * float("inf")} if len(count) == 2 else loss
+    loss_of_the_row = table2.detection_loss
+    monkeypatch.setattr(table2, "detection_loss", infinite)
+    monkeypatch.setattr(table2, "STEPS", 3)
+    monkeypatch.setattr(table2, "ROWS", "6")
+    table2.main()
+    assert table2.read_results(0)[6]["steps"] == 1
+    folder = small / "runs" / "table2_row6_seed0"
+    assert len((folder / "log.csv").read_text().splitlines()) == 1 + 1                       # the header, one step
+    saved = torch.load(folder / "network.pt")
+    assert saved["step"] == 1 and all(value.isfinite().all() for value in saved["model"].values())
+
+
+def test_a_classifier_that_diverges_is_an_input_error(small, monkeypatch):
+    monkeypatch.setattr(table2.F, "cross_entropy", lambda logits, labels: logits.sum() * float("nan"))
+    with pytest.raises(InputError, match="table2_new_32_seed0: the classifier's loss of step 1 is not finite"):
+        table2.pretrain(6, 32, 0, torch.device("cpu"))
+    assert not (small / "runs" / "table2_new_32_seed0" / "network.pt").exists()
+
+
 def test_the_detector_begins_with_the_classifiers_weights(small, monkeypatch):
+    peaks, learning_rate = [], table2.learning_rate
+    monkeypatch.setattr(table2, "learning_rate", lambda *args: peaks.append(args[2]) or learning_rate(*args))
     monkeypatch.setattr(table2, "LEARNING_RATE", 0)
     annotations, _ = table2.read_train_and_test(table2.TRAIN, table2.TEST, table2.CLASSES, False)
-    network, _ = table2.train_detector(2, 0, annotations, [], torch.device("cpu"))
+    network, done, _ = table2.train_detector(2, 0, annotations, [], torch.device("cpu"))
+    assert done == 1
+    assert peaks == [table2.CLASSIFIER_RATE] * 3 + [0] * 3           # a step: two groups of parameters and log.csv
     saved = torch.load(small / "runs" / "table2_batchnorm_32_seed0" / "network.pt")["model"]
     ours = network.backbone.state_dict()
     assert all(torch.equal(value, saved[f"backbone.{name}"]) for name, value in ours.items() if "weight" in name)

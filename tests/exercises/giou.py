@@ -3,7 +3,7 @@ Exercise 4 of yolov3/README.md: the generalized IOU (Rezatofighi et al., arXiv:1
 
     GIOU = IOU - (hull - union) / hull        hull: the area of the smallest box that contains both
 
-The loss of a box is (2 - w h) (1 - GIOU) in place of the terms xy and wh; it goes into xy, and wh is 0.
+The loss of a box is (2 - w h) (1 - GIOU) in place of the terms xy and wh; it goes into xy, and wh is a tensor of 0.
 
 The world of tests/test_yolov3_loss.py: 64 x 64 pixels, 2 x 2 cells, one anchor of 32 x 32. The object is 32 x 16 pixels
 with its centre at (40, 16). The responsible predictor, in row 0, column 1, predicts zeros: 32 x 32 at (48, 16).
@@ -15,7 +15,8 @@ with its centre at (40, 16). The responsible predictor, in row 0, column 1, pred
   24 |           +------|--------------------+      |      union        512 + 1024 - 384               = 1152
   32 |           |      +- - - - - - - - - - - - - -+      hull         (64 - 24)(32 - 0)              = 1280
 
-GIOU = 384/1152 - (1280 - 1152)/1280 = 1/3 - 1/10 = 7/30, and 2 - w h = 2 - (1/2)(1/4) = 1.875.
+GIOU = 384/1152 - (1280 - 1152)/1280 = 1/3 - 1/10 = 7/30, and 2 - w h = 2 - (1/2)(1/4) = 1.875. For the loss there is a
+second object, 32 pixels below the first. Its predictor, in row 1, column 1, predicts zeros, too, so its GIOU is equal.
 """
 import pytest
 import torch
@@ -24,6 +25,7 @@ import shared.boxes
 from yolov3.loss import yolov3_loss
 
 PIXELS = torch.tensor([[24.0, 8, 56, 24], [32, 0, 64, 32]])                  # the object, the prediction
+OBJECTS = torch.tensor([[0, 0, 0.625, 0.25, 0.5, 0.25], [0, 0, 0.625, 0.75, 0.5, 0.25]])
 
 
 def giou(a, b):
@@ -32,8 +34,10 @@ def giou(a, b):
 
 
 def test_two_boxes_that_overlap():
-    assert giou(PIXELS[0], PIXELS[1]).item() == pytest.approx(7 / 30), "wanted: 1/3 - 1/10"
-    assert giou(PIXELS, PIXELS).tolist() == [1, 1], "of equal boxes it is 1"
+    found = giou(PIXELS[0], PIXELS[1]).item()
+    assert found == pytest.approx(7 / 30), f"paired_giou gives {found:.4f}; wanted: 1/3 - 1/10 = {7 / 30:.4f}"
+    found = giou(PIXELS, PIXELS).tolist()
+    assert found == [1, 1], f"paired_giou gives {found} for two pairs of equal boxes; wanted: [1, 1]"
 
 
 def test_two_boxes_that_do_not():
@@ -41,13 +45,26 @@ def test_two_boxes_that_do_not():
     # -d / (2 + d), whose slope is -2 / (2 + d)^2 = -2/9. The slope of the IOU is 0: it cannot pull them together.
     a, b = torch.tensor([0.0, 0, 1, 1]), torch.tensor([2.0, 0, 3, 1], requires_grad=True)
     value = giou(a, b)
-    assert value.item() == pytest.approx(-1 / 3), "wanted: 0 - (3 - 2)/3"
+    assert value.item() == pytest.approx(-1 / 3), f"paired_giou gives {value:.4f}; wanted: 0 - (3 - 2)/3 = -0.3333"
+    assert value.requires_grad, "paired_giou gives a value without a gradient; wanted: a slope of -2/9"
     slope, = torch.autograd.grad(value, b)
-    assert (slope[0] + slope[2]).item() == pytest.approx(-2 / 9)             # of a shift to the right: both its edges
+    found = (slope[0] + slope[2]).item()                                     # of a shift to the right: both its edges
+    assert found == pytest.approx(-2 / 9), (f"the slope of paired_giou is {found:.4f}; wanted: -2/9 = -0.2222. Is the "
+                                            "hull computed with gradients?")
 
 
-def test_the_loss():
-    loss = yolov3_loss([torch.zeros(1, 1, 2, 2, 7)], torch.tensor([[0, 0, 0.625, 0.25, 0.5, 0.25]]), [[(32, 32)]], [32])
-    assert loss["xy"].item() == pytest.approx(1.875 * 23 / 30), f"xy is {loss['xy']:.4f}; wanted: 1.875 (1 - 7/30)"
-    assert loss["wh"].item() == 0, f"wh is {loss['wh']:.4f}; wanted: 0"
-    assert loss["total"].item() == pytest.approx(sum(loss[term].item() for term in list(loss)[:-1]))
+def test_the_term_xy():
+    loss = yolov3_loss([torch.zeros(1, 1, 2, 2, 7)], OBJECTS, [[(32, 32)]], [32])
+    found, wanted = float(loss["xy"]), 2 * 1.875 * 23 / 30
+    assert found == pytest.approx(wanted), (f"xy is {found:.4f}; wanted: 2 x 1.875 (1 - 7/30) = {wanted:.4f}. Change "
+                                            "yolov3_loss. Are 2 - w h and GIOU both of shape (R,)?")
+
+
+def test_the_term_wh():
+    loss = yolov3_loss([torch.zeros(1, 1, 2, 2, 7)], OBJECTS, [[(32, 32)]], [32])
+    assert isinstance(loss["wh"], torch.Tensor), (f"wh is the number {loss['wh']}; wanted: a tensor. In "
+                                                  'yolov3_loss add torch.zeros_like(loss["xy"]) to it')
+    found = [value.item() for value in loss.values()]
+    assert found[1] == 0, f"wh is {found[1]:.4f}; wanted: 0, because xy holds a box's whole loss. Change yolov3_loss"
+    assert found[-1] == pytest.approx(sum(found[:-1])), (f"total is {found[-1]:.4f}; wanted: the sum of the terms, "
+                                                         f"{sum(found[:-1]):.4f}")

@@ -20,10 +20,12 @@ from yolov2.model import Reorg
 
 def check_cell(row, col, square):
     stacked = Reorg()(torch.arange(64.0).view(1, 4, 4, 4))
-    assert stacked.shape == (1, 16, 2, 2), f"the shape is {tuple(stacked.shape)}; wanted: (1, 16, 2, 2)"
+    assert stacked.shape == (1, 16, 2, 2), (f"the shape is {tuple(stacked.shape)}; wanted: (1, 16, 2, 2). "
+                                             "Change Reorg in yolov2/model.py")
     found = sorted(int(value) for value in stacked[0, :, row, col])
     wanted = [16 * channel + value for channel in range(4) for value in square]
-    assert found == wanted, f"the cell in row {row}, column {col} has {found}; wanted: {wanted}"
+    assert found == wanted, (f"the cell in row {row}, column {col} has {found}; wanted: {wanted}. "
+                             "Change Reorg in yolov2/model.py")
 
 
 def test_the_upper_left_cell():

@@ -3,12 +3,14 @@ Table 2 of the paper, in miniature: "The path from YOLO to YOLOv2", one small tr
 
 Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:1612.08242), section 2 and Table 2.
         Rows 1 to 3 are the first paper's detector (arXiv:1506.02640).
-Source  All lengths are half of the paper's: images of 224 pixels instead of 448, a stride of 16 instead of 32. So the
-        numbers of cells are the paper's. The channels, the head and the trainings are ours, so small that a row takes
-        minutes. The loss of rows 4 to 9 is Darknet's of the paper's time, without the term prior.
+Source  All lengths are half of the paper's: images of 224 pixels instead of 448, a stride of 32 instead of 64 in rows
+        1 to 3, of 16 instead of 32 from row 4 on. So the numbers of cells are the paper's. The channels, the head and
+        the trainings are ours, so small that a row takes minutes. The loss of rows 4 to 9 is Darknet's of the paper's
+        time, without the term prior.
 
-A row here is a column of the paper's table. Each has all ideas of the rows above it. To read what a row changes, search
-this file for the condition of the third column, and for its opposite, for example row < 4:
+A row here is a column of the paper's table. It keeps the changes of the rows above it, except that row 4 removes row
+1's layers and row 6 replaces the anchors and offsets of rows 4 and 5. To read what a row changes, search this file for
+the condition of the third column, and for its opposite, for example row < 4:
 
     row  idea                                 condition    what it changes
     1    YOLO                                              no BatchNorm, dropout, a fully connected head: 7 x 7 cells
@@ -18,12 +20,12 @@ this file for the condition of the third column, and for its opposite, for examp
                                                            anchors, each with its own classes; the loss
     5    new network                          row >= 5     a backbone like Darknet-19, with fewer operations
     6    dimension priors, direct location    row >= 6     five anchors by k-means; the cell bounds a box's centre
-    7    passthrough                          row >= 7     the map of 26 x 26 is stacked onto that of 13 x 13
+    7    passthrough                          row >= 7     2 x 2 squares of the 26 x 26 map become channels
     8    multi-scale                          row >= 8     another input size every 10 steps
     9    hi-res detector                      row >= 9     no training: row 8's network, evaluated at a larger size
 
 In rows 1 to 3 a cell predicts C class probabilities p, n = 2 confidences c, and n times x, y, r_w, r_h (section 2.2 of
-the first paper). For the cell in column c_x and row c_y of S x S cells:
+the first paper; n is the paper's B, the number of boxes). For the cell in column c_x and row c_y of S x S cells:
 
     b_x = (x + c_x) / S       b_w = r_w^2             score = c p
 
@@ -33,17 +35,24 @@ From row 4 on, an anchor of p_w x p_h cells predicts t_x, t_y, t_w, t_h, an obje
     rows 4 and 5              b_x = t_x p_w + c_x + 1/2         any place in the image
     from row 6 on             b_x = sigmoid(t_x) + c_x          within the cell
 
-and the same for y and h. (The paper prints the first of these as x = (t_x w_a) - x_a. Faster R-CNN, which it cites, has
-+ x_a, the anchor's centre.)
+and the same for y and h; b_w and the score are those of all rows from 4 on. The paper prints the centre of rows 4 and 5
+as x = (t_x w_a) - x_a. Faster R-CNN, which it cites, has + x_a, the anchor's centre. The term xy of the loss, for an
+object with its centre at x in cells:
 
-    python yolov2/table2/train.py                       all rows and all seeds; expected: 50 minutes of one core a seed
+    rows 4 and 5              1/2 sum (t_x - t*_x)^2            t*_x = (x - c_x - 1/2) / p_w
+    from row 6 on             1/2 sum (sigmoid(t_x) - x*)^2     x* = x - c_x
+
+    python yolov2/table2/train.py                       all rows, seeds 0 and 1; expected: 90 minutes of one core a seed
     ROWS=4,5 SEEDS=2 python yolov2/table2/train.py      rows 4 and 5 with another seed
 
-A row that already stands in results_seed<SEED>.csv, in this folder, is skipped. So the same command goes on after an
-interruption; the row that was interrupted starts again. To repeat a row, delete its line. Two commands with different
-SEEDS can run at once.
+A row is finished if it stands in results_seed<SEED>.csv, in this folder: then it is skipped. So the same command goes
+on after an interruption; the row that was interrupted starts again. To repeat a row, delete its line. Two commands with
+different SEEDS can run at once, because each seed has its own file.
 
 Each backbone is trained first, on drawings of 62 kinds of things (data_samples/draw_tree.py), once for each seed.
+
+The training of a detector whose loss is no longer finite ends at that step. The detector is evaluated as it is; the
+column steps says how many steps it was trained.
 
 Writes to this folder results_seed<SEED>.csv and results.png, our figures beside the paper's; to runs/, for each
 training, table2_row4_seed0/ or table2_new_112_seed0/ with log.csv and network.pt.
@@ -69,7 +78,7 @@ from shared.annotations import read_train_and_test
 from shared.batches import load_batches, shuffled_batches
 from shared.boxes import cxcywh_to_xyxy, paired_iou, shape_iou, xyxy_to_cxcywh
 from shared.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from shared.errors import InputError, check_loss, run
+from shared.errors import InputError, run
 from shared.files import read_lines
 from shared.layers import count_operations
 from shared.log import append_row, start_log
@@ -79,7 +88,7 @@ from shared.paths import ROOT, RUNS, atomic_write, open_run
 from shared.processes import has_bfloat16
 from shared.report import truths_of
 from yolov2.anchors import best_clusters
-from yolov2.dataset import CLASSES, SKIP_UNUSABLE, TEST, TRAIN, DetectionDataset, collate
+from yolov2.dataset import CLASSES, PRESET, SKIP_UNUSABLE, TEST, TRAIN, DetectionDataset, collate
 from yolov2.yolo9000.dataset import LABELLED, LABELLED_VAL, JointDataset, read_labelled
 from yolov2.yolo9000.wordtree import flat_tree
 
@@ -89,22 +98,22 @@ SEEDS = os.environ.get("SEEDS", "0,1")
 FOLDER = ROOT / "yolov2" / "table2"
 
 # The detectors
-STRIDE = 16                            # pixels of the input for each cell. paper: 32
+STRIDE = 16                            # from row 4 on: pixels of the input for each cell. paper: 32
 GRID, BOXES = 7, 2                     # rows 1 to 3: S, cells across and down; n, boxes of each cell [paper]
 FULLY_CONNECTED_SIZE = 224             # rows 1 to 3. paper: 448
 CONVOLUTIONAL_SIZE = 208               # from row 4 on: 13 cells, an odd number. paper: 416
 HIGH_SIZE = 272                        # row 9. paper: 544
 MULTI_SCALE_SIZES = range(160, 305, STRIDE)                        # from row 8 on. paper: 320 to 608, by 32
-HAND_PICKED = [(side * CONVOLUTIONAL_SIZE / STRIDE * ratio ** 0.5, side * CONVOLUTIONAL_SIZE / STRIDE / ratio ** 0.5)
-               for side in (0.2, 0.4, 0.8) for ratio in (0.5, 1, 2)]
 # Width and height in cells. As in Faster R-CNN there are three sizes, each twice the one before, and three ratios of
 # width to height. Its sides of 128, 256 and 512 pixels are about .2, .4 and .8 of its images
+HAND_PICKED = [(side * ratio ** 0.5, side / ratio ** 0.5)
+               for side in (13 * 0.2, 13 * 0.4, 13 * 0.8) for ratio in (0.5, 1, 2)]
 CLUSTERS = 5                           # [paper]
 
 # The trainings
-STEPS = 1000
-BATCH_SIZE = 16
-LEARNING_RATE = 1e-3                   # of Adam, with a cosine; the same for all rows (README.md says why)
+STEPS = 2000
+BATCH_SIZE = 8
+LEARNING_RATE = 4e-4                   # of Adam, with a cosine; the same for all rows (README.md says why)
 BURN_IN = 50                           # steps in which the learning rate rises
 ADAM_BETAS = (0.9, 0.95)               # as in yolov2/train.py
 WEIGHT_DECAY = 5e-4                    # [paper]
@@ -112,6 +121,7 @@ JITTER = 0.2                           # of the random crops [darknet, 2016]
 NUM_WORKERS = 1                        # processes that load images
 
 # The classifiers' trainings
+CLASSIFIER_RATE = 1e-3                 # of Adam, with a cosine; the same for all rows
 LOW_SIZE, LOW_STEPS, LOW_BATCH = 112, 1000, 32                     # paper: 224 pixels, 160 epochs
 TUNED_SIZE, TUNED_STEPS, TUNED_BATCH = 224, 150, 16                # paper: 448 pixels, 10 epochs
 
@@ -128,7 +138,7 @@ PAPER = [63.4, 65.8, 69.5, 69.2, 69.6, 74.4, 75.4, 76.8, 78.6]     # mAP on VOC 
 NAMES = ["YOLO", "batch norm", "hi-res classifier", "anchor boxes", "new network", "priors, location", "passthrough",
          "multi-scale", "hi-res detector"]
 TERMS = ["xy", "wh", "object", "no_object", "class", "total"]
-RESULTS = ["row", "seed", "mAP", "recall", "milliseconds", "operations", "steps", "minutes"]
+RESULTS = ["row", "seed", "mAP", "recall", "milliseconds", "operations", "steps", "minutes"]       # recall: recall_of
 
 
 # ---- The networks
@@ -255,18 +265,18 @@ def grid_loss(head, targets):
         objects.append(i)
         ious.append(overlaps[slots[cell]])
     slots = torch.tensor([[*cell, box] for cell, box in slots.items()], dtype=torch.long).view(-1, 4).to(head.device)
-    image, row, col, box = slots.T                                  # (R,) each
+    image, cell_row, cell_col, box = slots.T                                  # (R,) each
     learned = targets[objects].to(head.device)                      # (R, 6)
     ious = torch.tensor(ious, device=head.device)                   # (R,)
 
-    p, c = head[image, row, col, :C], head[..., C:C + BOXES]        # (R, C), (B, S, S, n)
-    t = head[..., C + BOXES:].unflatten(3, (BOXES, 4))[image, row, col, box]                 # (R, 4)
+    p, c = head[image, cell_row, cell_col, :C], head[..., C:C + BOXES]        # (R, C), (B, S, S, n)
+    t = head[..., C + BOXES:].unflatten(3, (BOXES, 4))[image, cell_row, cell_col, box]       # (R, 4)
     background = torch.ones_like(c, dtype=torch.bool)               # (B, S, S, n)
-    background[image, row, col, box] = False
-    target_xy = learned[:, 2:4] * S - torch.stack([col, row], 1)    # (R, 2)
+    background[image, cell_row, cell_col, box] = False
+    target_xy = learned[:, 2:4] * S - torch.stack([cell_col, cell_row], 1)    # (R, 2)
     loss = {"xy": LAMBDA_COORD * (t[:, :2] - target_xy).square().sum() / B,
             "wh": LAMBDA_COORD * (t[:, 2:] - learned[:, 4:].sqrt()).square().sum() / B,
-            "object": (c[image, row, col, box] - ious).square().sum() / B,
+            "object": (c[image, cell_row, cell_col, box] - ious).square().sum() / B,
             "no_object": LAMBDA_NOOBJ * c[background].square().sum() / B,
             "class": (p - F.one_hot(learned[:, 1].long(), C)).square().sum() / B}
     return {**loss, "total": sum(loss.values())}
@@ -296,7 +306,10 @@ def decode_anchors(row, head, anchors):
 
 
 def anchor_loss(row, head, targets, anchors):
-    """As yolov2/loss.py without the term prior. targets (N, 6): image, label, cx, cy, w, h as fractions"""
+    """
+    From row 6 on as yolov2/loss.py with SIZE_WEIGHT = False and without prior; in rows 4 and 5 the term xy differs.
+    targets (N, 6): image, label, cx, cy, w, h as fractions
+    """
     head = head.float()
     B, A, H, W = head.shape[:4]
     grid = targets.new_tensor([W, H])
@@ -336,11 +349,11 @@ def anchors_of(row, annotations):
     """The anchors of a row, a list of (width, height) in cells of the 13 x 13; in rows 1 to 3 none."""
     if row < 4:
         return []
-    if row >= 6:                                                    # dimension priors
-        sizes = [(a.boxes[:, 2:] - a.boxes[:, :2])[~a.difficult] / [a.width, a.height] for a in annotations]
-        clusters = best_clusters(np.concatenate(sizes).astype(np.float32), CLUSTERS)         # (k, 2)  fractions
-        return (clusters * CONVOLUTIONAL_SIZE / STRIDE).tolist()
-    return HAND_PICKED
+    if row < 6:
+        return HAND_PICKED
+    sizes = [(a.boxes[:, 2:] - a.boxes[:, :2])[~a.difficult] / [a.width, a.height] for a in annotations]
+    clusters = best_clusters(np.concatenate(sizes).astype(np.float32), CLUSTERS)             # (k, 2)  fractions
+    return (clusters * CONVOLUTIONAL_SIZE / STRIDE).tolist()        # dimension priors
 
 
 def decode(row, head, anchors):
@@ -356,9 +369,9 @@ def detection_loss(row, head, targets, anchors):
 
 # ---- The trainings
 
-def learning_rate(step, steps):
+def learning_rate(step, steps, peak):
     """The learning rate of a step, counted from 1."""
-    return LEARNING_RATE * min(step / BURN_IN, 1) * (1 + math.cos(math.pi * step / steps)) / 2
+    return peak * min(step / BURN_IN, 1) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 def input_size(row, step, seed):
@@ -377,11 +390,11 @@ def evaluation_size(row):
     return HIGH_SIZE if row >= 9 else CONVOLUTIONAL_SIZE
 
 
-def make_optimizer(network):
+def make_optimizer(network, peak):
     """Weights of convolutions and of fully connected layers decay; biases and BatchNorm's parameters do not."""
     groups = [{"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
               {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0}]
-    return torch.optim.Adam(groups, lr=LEARNING_RATE, betas=ADAM_BETAS, fused=True)
+    return torch.optim.Adam(groups, lr=peak, betas=ADAM_BETAS, fused=True)
 
 
 def classifier_run(row, size, seed):
@@ -393,7 +406,7 @@ def classifier_run(row, size, seed):
 def pretrain(row, size, seed, device):
     """
     Trains the classifier of a row at LOW_SIZE, or fine-tunes it at TUNED_SIZE, unless this was done before.
-    Returns its state_dict.
+    Returns its state_dict. Raises InputError if the loss is not finite.
     """
     folder = classifier_run(row, size, seed)
     classes = sorted(KINDS)
@@ -412,7 +425,7 @@ def pretrain(row, size, seed, device):
 
     tree = flat_tree(classes)                                       # without branches: a label is an index of classes
     train, val = read_labelled(LABELLED, tree), read_labelled(LABELLED_VAL, tree)
-    optimizer = make_optimizer(network)
+    optimizer = make_optimizer(network, CLASSIFIER_RATE)
     batches = shuffled_batches(len(train), batch_size, range(1, steps + 1), seed)
     keys = ([(index, size, image_seed) for index, image_seed in batch] for _, batch in batches)
     loader = load_batches(JointDataset([], train, size), keys, collate, NUM_WORKERS, device)
@@ -421,19 +434,22 @@ def pretrain(row, size, seed, device):
     bar = tqdm(range(1, steps + 1), desc=folder.name)
     for step in bar:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
+            group["lr"] = learning_rate(step, steps, CLASSIFIER_RATE)
         images, targets = next(loader)                              # (B, 3, size, size), (B, 6)
         images = images.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
             logits = network(images)                                # (B, C)
         loss = F.cross_entropy(logits.float(), targets[:, 1].long().to(device))
+        if not loss.isfinite():
+            raise InputError(f"{folder}: the classifier's loss of step {step} is not finite. Lower CLASSIFIER_RATE in "
+                             "yolov2/table2/train.py")
         loss.backward()
-        check_loss("yolov2/table2/train.py", step, {"loss": loss.item()})
         optimizer.step()
         optimizer.zero_grad()
         bar.set_postfix(loss=f"{loss.item():.4g}")
         append_row(folder / "log.csv", ["step", "learning rate", "loss"],
-                   {"step": step, "learning rate": learning_rate(step, steps), "loss": loss.item()})
+                   {"step": step, "learning rate": learning_rate(step, steps, CLASSIFIER_RATE),
+                    "loss": loss.item()})
 
     network.eval()
     correct = 0
@@ -448,7 +464,7 @@ def pretrain(row, size, seed, device):
 
 
 def train_detector(row, seed, train, anchors, device):
-    """Trains the detector of a row, from 1 to 8. Returns it and the minutes that this took."""
+    """Trains the detector of a row, from 1 to 8. Returns it, the number of steps done, and the minutes."""
     weights = pretrain(row, TUNED_SIZE if row >= 3 else LOW_SIZE, seed, device)
     folder = open_run(RUNS / f"table2_row{row}_seed{seed}")
     torch.manual_seed(seed)
@@ -456,7 +472,7 @@ def train_detector(row, seed, train, anchors, device):
     network.backbone.load_state_dict({name.removeprefix("backbone."): value for name, value in weights.items()
                                       if name.startswith("backbone.")})
     network = network.to(device, memory_format=torch.channels_last)
-    optimizer = make_optimizer(network)
+    optimizer = make_optimizer(network, LEARNING_RATE)
 
     dataset = DetectionDataset(train, CONVOLUTIONAL_SIZE, augment=True, stretched=True)      # random crops, as in 2016
     dataset.jitter = JITTER
@@ -466,29 +482,33 @@ def train_detector(row, seed, train, anchors, device):
     loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
     columns = ["step", "learning rate", "size", *TERMS]
     start_log(folder / "log.csv", columns, 0)
-    start = time.time()
+    start, done = time.time(), 0
     network.train()
     bar = tqdm(range(1, STEPS + 1), desc=folder.name)
     for step in bar:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, STEPS)
+            group["lr"] = learning_rate(step, STEPS, LEARNING_RATE)
         images, targets = next(loader)                              # (B, 3, H, W), (N, 6)
         images = images.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
             head = network(images)
         loss = detection_loss(row, head, targets, anchors)
+        if not loss["total"].isfinite():
+            bar.write(f"row {row}, seed {seed}: the loss of step {step} is not finite")
+            break
         loss["total"].backward()
-        terms = {term: value.item() for term, value in loss.items()}
-        check_loss("yolov2/table2/train.py", step, terms)
         optimizer.step()
         optimizer.zero_grad()
+        done = step
+        terms = {term: value.item() for term, value in loss.items()}
         bar.set_postfix({term: f"{value:.3g}" for term, value in terms.items()})
-        append_row(folder / "log.csv", columns, {"step": step, "learning rate": learning_rate(step, STEPS),
-                                                 "size": images.shape[-1], **terms})
+        append_row(folder / "log.csv", columns,
+                   {"step": step, "learning rate": learning_rate(step, STEPS, LEARNING_RATE),
+                    "size": images.shape[-1], **terms})
     minutes = (time.time() - start) / 60
     save_checkpoint(folder / "network.pt", {"network": "Detector", "classes": CLASSES, "size": evaluation_size(row),
-                                            "step": STEPS, "model": network.state_dict()})
-    return network, minutes
+                                            "step": done, "model": network.state_dict()})
+    return network, done, minutes
 
 
 # ---- The evaluation
@@ -508,15 +528,19 @@ def detect_all(row, network, annotations, anchors, device):
         head = network(images).cpu()
         seconds += time.time() - start
         for n, (boxes, scores) in enumerate(zip(*decode(row, head, anchors)), len(detections)):
-            rows = nms_per_class(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD).double().numpy()     # (D, 6)
+            kept = nms_per_class(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD).double().numpy()     # (D, 6)
             sides = [annotations[n].width, annotations[n].height] * 2
-            rows[:, 2:] = (rows[:, 2:] * sides).clip(0, sides)
-            detections.append(np.insert(rows, 0, n, axis=1))        # (D, 7)
+            kept[:, 2:] = (kept[:, 2:] * sides).clip(0, sides)
+            detections.append(np.insert(kept, 0, n, axis=1))        # (D, 7)
     return np.concatenate([np.zeros((0, 7)), *detections]), 1000 * seconds / len(annotations)
 
 
 def recall_of(detections, truths):
-    """The fraction of the objects that any detection in their image, of any class, overlaps by an IOU of .5 or more."""
+    """
+    The paper's recall, as we read it: the fraction of the objects that any detection in their image, of any class and
+    any score, overlaps by an IOU of .5 or more. One detection may find several objects. Objects marked as difficult do
+    not count.
+    """
     detections, truths = torch.as_tensor(detections), torch.as_tensor(truths)
     found = []
     for truth in truths[truths[:, 6] == 0]:
@@ -543,12 +567,13 @@ def read_results(seed):
 
 
 def write_result(result):
-    """Adds a row, {column: number}, to the results of its seed."""
+    """Adds a row, {column: number}, to the results of its seed, in the order of the rows. The file is written whole."""
     path = results_file(result["seed"])
-    if not path.exists():
-        with atomic_write(path) as temporary:
-            temporary.write_text(",".join(RESULTS) + "\n")
-    append_row(path, RESULTS, result)
+    rows = [*csv.DictReader(read_lines(path)), result] if path.exists() else [result]
+    with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, RESULTS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows, key=lambda line: int(line["row"])))
 
 
 def draw_results():
@@ -584,6 +609,9 @@ def numbers(name, text, most):
 
 def main():
     rows, seeds = numbers("ROWS", ROWS, 9), numbers("SEEDS", SEEDS, 999)
+    if PRESET != "mini":
+        raise InputError(f'yolov2/table2/train.py: PRESET in yolov2/dataset.py is {PRESET!r}. The results are figures '
+                         'of the miniature: set it to "mini"')
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, test = read_train_and_test(TRAIN, TEST, CLASSES, SKIP_UNUSABLE)
     for seed in seeds:
@@ -593,12 +621,13 @@ def main():
                 continue
             anchors = anchors_of(row, train)
             if row < 9:
-                network, minutes = train_detector(row, seed, train, anchors, device)
+                network, steps, minutes = train_detector(row, seed, train, anchors, device)
             else:
                 path = RUNS / f"table2_row8_seed{seed}" / "network.pt"
                 if not path.exists():
-                    raise InputError(f"{path}: no such file. Row 9 evaluates the network of row 8: train that first")
-                network, minutes = Detector(row, len(CLASSES), len(anchors)), 0
+                    raise InputError(f"{path}: no such file. Row 9 evaluates the network of row 8: delete row 8 in "
+                                     f"{results_file(seed).name}, if it stands there, and train it first: ROWS=8,9")
+                network, steps, minutes = Detector(row, len(CLASSES), len(anchors)), 0, 0
                 load_weights(network, load_checkpoint(path, "Detector")["model"], path)
                 network = network.to(device, memory_format=torch.channels_last)
             detections, milliseconds = detect_all(row, network, test, anchors, device)
@@ -606,7 +635,7 @@ def main():
             operations = sum(line[-1] for line in count_operations(network, size, size))
             result = {"row": row, "seed": seed, "mAP": round(mean_ap(voc_ap(detections, truths, len(CLASSES))), 4),
                       "recall": round(recall_of(detections, truths), 4), "milliseconds": round(milliseconds, 1),
-                      "operations": operations, "steps": STEPS if row < 9 else 0, "minutes": round(minutes, 1)}
+                      "operations": operations, "steps": steps, "minutes": round(minutes, 1)}
             write_result(result)
             draw_results()
             print("  ".join(f"{name} {value}" for name, value in result.items()))

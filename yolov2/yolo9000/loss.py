@@ -8,26 +8,29 @@ Source  The paper describes the loss in words. Statements marked [darknet] come 
         pjreddie/darknet at f6afaab and at d2dece3d, the release of YOLO9000 in January 2017.
 
 A predictor is one anchor in one cell. It predicts t_x, t_y, t_w, t_h, t_o and n outputs, one for each node of the tree;
-yolov2/yolo9000/wordtree.py says what they mean. There are two kinds of images.
+yolov2/yolo9000/wordtree.py says what they mean. Pr(c) is short for Pr(c | physical object), as in wordtree.py. There
+are two kinds of images.
 
 With boxes    The loss of yolov2/loss.py, except for the term class. A responsible predictor learns its object's label
               c on the path of c to the root, and nothing below c or beside the path:
 
     class      - LAMBDA_CLASS sum_responsible log Pr(c)
 
-              If two objects have the same slot, the later one takes over box and objectness. Of the classes it takes
-              over the groups of siblings that are on both paths; the rest of the earlier path is still learned
-              [darknet].
+              A slot is the (image, anchor, row, column) of a predictor; a group is a set of siblings. If two objects
+              share a slot, the later one decides box and objectness. In a group that both paths cross, the later node
+              is learned; in a group that only the earlier path crosses, the earlier one still is [darknet].
 
-Label alone   One predictor learns the label c: the best one, whose Pr(physical object) Pr(c) is the highest, where
-              Pr(physical object) = sigmoid(t_o). Its box is assumed to overlap the object by an IOU of at least
-              BEST_OBJECTNESS. The terms of the image are
+Label alone   One predictor learns the label c: the best one, whose Pr(physical object) Pr(c) is the highest [darknet],
+              where Pr(physical object) = sigmoid(t_o). Its box is assumed to overlap the object by an IOU of at least
+              BEST_OBJECTNESS [paper]. The terms of the image are
 
     class      - LAMBDA_CLASS log Pr(c), of the best predictor
-    object     1/2 LAMBDA_OBJECT (sigmoid(t_o) - BEST_OBJECTNESS)^2, of the best predictor, if sigmoid(t_o) is lower
-    no_object  1/2 LAMBDA_NOOBJ sum_others sigmoid(t_o)^2
+    object     1/2 LAMBDA_OBJECT (sigmoid(t_o) - BEST_OBJECTNESS)^2, of the best predictor, if sigmoid(t_o) is lower:
+               it is raised, never lowered [darknet]
+    no_object  1/2 LAMBDA_NOOBJ sum_others sigmoid(t_o)^2. The paper does not say that the others are background
+               [darknet]
 
-              It has no terms xy, wh and prior.
+              Such an image adds nothing to xy, wh and prior.
 
 BEST_OBJECTNESS is .3 in the paper and in the release. Darknet has had no term object for these images since July 2017;
 None means this.
@@ -79,7 +82,8 @@ def yolo9000_loss(prediction, targets, tree, anchors=ANCHORS, seen=WARM_UP_IMAGE
     """
     prediction  (B, A, H, W, 5 + n): raw network output
     targets     (N, 6)  image, label, centre x, centre y, width, height as in yolov2_loss. The label is a node of the
-                tree. An image without boxes has a single row, whose width and height are 0
+                tree. An image without boxes has a single row, whose width and height are 0. The tensor
+                stays on the CPU
     seen        as in yolov2_loss
     returns     a dict of scalars, each the mean over the images: xy, wh, object, no_object, class, prior, total
     """
@@ -89,7 +93,8 @@ def yolo9000_loss(prediction, targets, tree, anchors=ANCHORS, seen=WARM_UP_IMAGE
     label_alone = set(targets[without_box, 0].long().tolist())               # images
     boxed_images = [image for image in range(B) if image not in label_alone]
 
-    # Images with boxes. YOLOv2's loss of a single class has all terms but class, which is 0 then
+    # Images with boxes. Slice the head to t_x ... t_o and one class output. With one class the softmax is 1 and the
+    # class term 0, so yolov2_loss returns all other terms
     objects = targets[~without_box]
     objects = objects[torch.isin(objects[:, 0], objects.new_tensor(boxed_images))]       # (M, 6)
     of_one_class = objects.clone()

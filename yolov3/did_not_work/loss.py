@@ -22,7 +22,8 @@ What the paper leaves open, and what we chose:
     squares     A linear t_x is no probability, so there is no cross-entropy for it. The gradient of our squares, for
                 linear xy (2 - w h) (t_x - x*), is the baseline's with t_x instead of sigmoid(t_x).
     focal loss  It is applied to the objectness, the only term to which the background contributes. ALPHA and GAMMA are
-                those of Lin et al. They divide by the number of positives; our terms stay sums for each image.
+                those of Lin et al. They divide by the number of positive anchors. Our terms are sums over an
+                image, averaged over the batch.
     overlaps    "If a prediction overlaps the ground truth by .7": so we take predicted boxes, as Darknet does. Its
                 yolo_layer.c still has the parameters of the experiment, ignore_thresh and truth_thresh; yolov3.cfg sets
                 truth_thresh to 1, which no overlap exceeds. Faster R-CNN compares its anchors.
@@ -58,7 +59,7 @@ def assign(predictions, targets, anchors, strides, experiment):
     centres = [(targets[:, 2:4] * targets.new_tensor([W, H])).tolist() for H, W in shapes]   # N times x, y  in cells
     height, width = (side * strides[0] for side in shapes[0])                            # of the input, in pixels
     sizes = targets[:, 4:6] * targets.new_tensor([width, height])                        # (N, 2)  in pixels
-    places = [(scale, anchor) for scale in range(len(anchors)) for anchor in range(len(anchors[scale]))]     # of all
+    places = [(scale, anchor) for scale in range(len(anchors)) for anchor in range(len(anchors[scale]))]
     all_anchors = targets.new_tensor([anchors[scale][anchor] for scale, anchor in places])   # (6, 2)  in pixels
     best = shape_iou(sizes, all_anchors).argmax(1).tolist()                              # N indices into places
 
@@ -81,13 +82,15 @@ def assign(predictions, targets, anchors, strides, experiment):
     for scale, prediction in enumerate(predictions):
         boxes, _ = decode_head(prediction, anchors[scale], strides[scale], experiment)   # (B, A H W, 4)
         overlaps = [paired_iou(boxes[image, :, None], corners[members[image]]) for image in range(B)]    # (A H W, M)
+        # Dual thresholds: a free predictor whose box overlaps an object by more than POSITIVE_IOU learns the object
+        # that it overlaps most.
         if experiment == "dual thresholds":
             for image, overlap in enumerate(overlaps):
                 if not len(members[image]):
                     continue
-                iou, object_ = overlap.view(*prediction.shape[1:4], -1).max(3)           # (A, H, W) each
+                iou, nearest = overlap.view(*prediction.shape[1:4], -1).max(3)           # (A, H, W) each
                 for place in (iou > POSITIVE_IOU).nonzero().tolist():                    # anchor, row, column
-                    slot, n = (image, *place), members[image][object_[tuple(place)]].item()
+                    slot, n = (image, *place), members[image][nearest[tuple(place)]].item()
                     if slot not in object_of[scale]:                                     # not yet responsible
                         object_of[scale][slot], labels_of[scale][slot] = n, [int(targets[n, 1])]
         slots = sorted(object_of[scale])
@@ -106,7 +109,7 @@ def assign(predictions, targets, anchors, strides, experiment):
     return assigned
 
 
-def did_not_work_loss(predictions, targets, anchors, strides, experiment):
+def experiment_loss(predictions, targets, anchors, strides, experiment):
     """
     predictions  one (B, A, H, W, 5 + C) per scale: raw network output, H rows and W columns of cells
     targets      (N, 6)  the batch's objects: image, label, centre x, centre y, width, height; lengths as fractions.

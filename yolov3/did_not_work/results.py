@@ -4,8 +4,8 @@ The results of the experiments of section 4: a table and a picture.
     python yolov3/did_not_work/results.py     collects the finished trainings in runs/did_not_work/, writes results.csv
                                               and results.png beside this file, and prints a table of the means
 
-train.py does the same after every training. Rows of results.csv whose training is not in runs/ are kept, so a training
-that you repeat replaces its own row alone.
+train.py also writes both files, at its start and after every training. Rows of results.csv whose training is not in
+runs/ are kept, so a training that you repeat replaces its own row alone.
 
 What changed from yolov3: nothing; yolov3 has no such file.
 """
@@ -21,7 +21,8 @@ from yolov3.did_not_work.decode import EXPERIMENTS
 RUN = "did_not_work"                         # the folder in runs/
 OUT = ROOT / "yolov3" / "did_not_work"       # the folder of results.csv and results.png
 COLUMNS = ["experiment", "seed", "AP50", "COCO AP", "recall", "steps", "minutes"]
-PAPER = {"baseline": "YOLOv3 as it was published",
+# recall: the fraction of the objects that a detection of the right class finds (measure in train.py)
+PAPER = {"baseline": "our YOLOv3 baseline",
          "anchor offsets": '"decreased model stability\nand didn\'t work very well"',
          "linear xy": '"a couple point drop in mAP"',
          "focal loss": '"dropped our mAP about 2 points"',
@@ -35,7 +36,10 @@ def read_rows(path):
     try:
         rows = list(csv.DictReader(read_lines(path), strict=True))
         for row in rows:
-            [EXPERIMENTS.index(row["experiment"]), *(float(row[column]) for column in COLUMNS[1:])]
+            if row["experiment"] not in EXPERIMENTS:
+                raise ValueError(f"no experiment {row['experiment']!r}")
+            for column in COLUMNS[1:]:
+                float(row[column])
         return {(row["experiment"], int(row["seed"])): row for row in rows}
     except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise InputError(f"{path}: not a table of these results ({one_line(error)}); delete it") from None

@@ -3,18 +3,20 @@ Trains the experiments of section 4, "Things We Tried That Didn't Work", and mea
 
 Paper   "YOLOv3: An Incremental Improvement", section 4 (arXiv:1804.02767). decode.py and loss.py say what each changes.
 
-    python yolov3/did_not_work/train.py                                          all experiments, both seeds
-    SEED=0 python yolov3/did_not_work/train.py                                   all experiments, one seed
-    EXPERIMENT="focal loss" SEED=0 python yolov3/did_not_work/train.py           one training, in about 4 minutes
+    python yolov3/did_not_work/train.py                                      all experiments, seeds 0 and 1
+    SEEDS=0 python yolov3/did_not_work/train.py                              all experiments, one seed
+    EXPERIMENT="linear xy" SEEDS=2 python yolov3/did_not_work/train.py       one training; expected: 4 minutes
 
 Each training is that of yolov3/train.py with the preset "mini", the tiny network on 1,600 drawings of 160 x 160 pixels,
 but with 600 steps instead of 960. Trainings with the same seed begin with the same weights and see the same images in
 the same order. At the end the network is evaluated on the miniature's test images.
 
-Writes to runs/did_not_work/<EXPERIMENT>_<SEED>/: log.csv (each step's loss by term) and, at the end, result.csv. After
-each training all results are collected in results.csv and results.png beside this file. The same command goes on with
-the first training that has no result.csv; an interrupted one begins again. To repeat a training, delete its result.csv.
-Two commands with different seeds may run at the same time.
+Writes to runs/did_not_work/<EXPERIMENT>_<SEED>/: log.csv (each step's loss by term) and, at the end, result.csv. At
+the start and after each training all of these results are collected in results.csv and results.png beside this file.
+
+A training is finished if it stands in results.csv: then it is skipped. So the same command goes on after an
+interruption; the training that was interrupted begins again. To repeat a training, delete its line in results.csv and,
+if there is one, its folder in runs/did_not_work/. Two commands with different SEEDS may run at the same time.
 
 A training whose loss is no longer finite ends at that step and is evaluated as it is; the column steps shows it.
 
@@ -41,20 +43,19 @@ from shared.processes import has_bfloat16
 from shared.report import truths_of
 from yolov3.dataset import CLASSES, PRESET, SKIP_UNUSABLE, TEST, TRAIN, DetectionDataset, collate, undo_letterbox
 from yolov3.did_not_work.decode import EXPERIMENTS, decode
-from yolov3.did_not_work.loss import did_not_work_loss
+from yolov3.did_not_work.loss import experiment_loss
 from yolov3.did_not_work.results import OUT, RUN, collect, write_rows
 from yolov3.evaluate import NMS_THRESHOLD, SCORE_THRESHOLD
 from yolov3.tiny.model import ANCHORS, STRIDES, YOLOv3Tiny
 
 # What to train
 EXPERIMENT = os.environ.get("EXPERIMENT", "all")   # or one of EXPERIMENTS in decode.py
-SEED = os.environ.get("SEED", "all")               # or a number
-SEEDS = [0, 1]                                     # what "all" means
+SEEDS = os.environ.get("SEEDS", "0,1")             # whole numbers, separated by commas
 
 # How to train it: the preset "mini" of yolov3/train.py, with fewer steps
 MAX_STEPS = 600
 BATCH_SIZE = 16
-TEST_SIZE = 160                # of the input, in pixels; also of the training
+INPUT_SIZE = 160               # in pixels, in the training and in the evaluation
 LEARNING_RATE = 1e-3           # of Adam, with a cosine
 BURN_IN = 50                   # steps in which the learning rate rises
 WEIGHT_DECAY = 5e-4            # of the convolutions' weights only [darknet]
@@ -83,7 +84,7 @@ def make_optimizer(network):
 
 def train(experiment, seed, train_images, folder, device):
     """Trains one network. Returns it, and how many steps were done."""
-    dataset = DetectionDataset(train_images, TEST_SIZE, augment=True)
+    dataset = DetectionDataset(train_images, INPUT_SIZE, augment=True)
     torch.manual_seed(seed)
     network = YOLOv3Tiny(len(CLASSES), ANCHORS)
     set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
@@ -92,7 +93,7 @@ def train(experiment, seed, train_images, folder, device):
 
     steps = range(1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train_images), BATCH_SIZE, steps, seed)
-    keys = ([(index, TEST_SIZE, image_seed) for index, image_seed in batch] for _, batch in batches)
+    keys = ([(index, INPUT_SIZE, image_seed) for index, image_seed in batch] for _, batch in batches)
     loader = load_batches(dataset, keys, collate, NUM_WORKERS, device)
     start_log(folder / "log.csv", COLUMNS, done=0)
     bar = tqdm(steps, desc=f"{experiment}, seed {seed}")
@@ -104,7 +105,7 @@ def train(experiment, seed, train_images, folder, device):
         images = images.to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
             predictions = network(images)                                    # 2 times (B, A, h, w, 5 + C)
-        loss = did_not_work_loss(predictions, targets, ANCHORS, STRIDES, experiment)
+        loss = experiment_loss(predictions, targets, ANCHORS, STRIDES, experiment)
         if not loss["total"].isfinite():
             bar.write(f"{experiment}, seed {seed}: the loss of step {step} is not finite")
             return network, step - 1
@@ -122,7 +123,7 @@ def train(experiment, seed, train_images, folder, device):
 @torch.inference_mode()
 def detect_all(network, annotations, experiment, device):
     """-> (D, 7)  image, label, score, left, top, right, bottom in pixels of the image, as in yolov3/evaluate.py"""
-    loader = torch.utils.data.DataLoader(DetectionDataset(annotations, TEST_SIZE), 8, collate_fn=collate,
+    loader = torch.utils.data.DataLoader(DetectionDataset(annotations, INPUT_SIZE), 8, collate_fn=collate,
                                          num_workers=NUM_WORKERS, worker_init_fn=ignore_ctrl_c)
     detections = [np.zeros((0, 7))]
     network.eval()
@@ -132,7 +133,8 @@ def detect_all(network, annotations, experiment, device):
         for n, (boxes, scores) in enumerate(zip(*decode(heads, ANCHORS, STRIDES, experiment)), first):
             width, height = annotations[n].width, annotations[n].height
             rows = nms_per_class(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD).double().cpu().numpy()   # (D, 6)
-            rows[:, 2:] = undo_letterbox(rows[:, 2:], width, height, TEST_SIZE, TEST_SIZE).clip(0, [width, height] * 2)
+            corners = undo_letterbox(rows[:, 2:], width, height, INPUT_SIZE, INPUT_SIZE)
+            rows[:, 2:] = corners.clip(0, [width, height] * 2)
             detections.append(np.insert(rows, 0, n, axis=1))                 # (D, 7)
     return np.concatenate(detections)
 
@@ -150,11 +152,12 @@ def measure(detections, truths):
 def check_constants():
     """Raises InputError for values that would fail, or be misunderstood, only later. Returns the seeds."""
     check_choice("yolov3/did_not_work/train.py", "EXPERIMENT", EXPERIMENT, ["all", *EXPERIMENTS])
-    if SEED != "all" and not str(SEED).isdecimal():
-        raise InputError(f'yolov3/did_not_work/train.py: SEED has to be "all" or a whole number, not {SEED!r}')
-    seeds = SEEDS if SEED == "all" else [int(SEED)]
-    for seed in seeds:
-        check_values("yolov3/did_not_work/train.py", {**globals(), "SEED": seed})
+    words = [word.strip() for word in SEEDS.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise InputError(f"yolov3/did_not_work/train.py: SEEDS has to be whole numbers, separated by commas, not "
+                         f"{SEEDS!r}")
+    seeds = sorted({int(word) for word in words})
+    check_values("yolov3/did_not_work/train.py", {**globals(), "SEED": max(seeds), "TEST_SIZE": INPUT_SIZE})
     if PRESET != "mini":
         raise InputError(f'yolov3/did_not_work/train.py: PRESET in yolov3/dataset.py is {PRESET!r}. results.csv holds '
                          'figures of the miniature: set it to "mini"')
@@ -165,13 +168,13 @@ def main():
     seeds = check_constants()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train_images, test_images = read_train_and_test(TRAIN, TEST, CLASSES, SKIP_UNUSABLE)
+    finished = {(row["experiment"], int(row["seed"])) for row in collect()}
     for seed in seeds:
         for experiment in EXPERIMENTS if EXPERIMENT == "all" else [EXPERIMENT]:
-            folder = RUNS / RUN / f"{experiment.replace(' ', '_')}_{seed}"
-            if (folder / "result.csv").exists():
-                print(f"{folder}: done")
+            if (experiment, seed) in finished:
+                print(f"{experiment}, seed {seed}: already in {OUT / 'results.csv'}")
                 continue
-            open_run(folder)
+            folder = open_run(RUNS / RUN / f"{experiment.replace(' ', '_')}_{seed}")
             began = time.perf_counter()
             network, steps = train(experiment, seed, train_images, folder, device)
             detections = detect_all(network, test_images, experiment, device)
