@@ -78,6 +78,7 @@ from shared.annotations import read_train_and_test
 from shared.batches import load_batches, shuffled_batches
 from shared.boxes import cxcywh_to_xyxy, paired_iou, shape_iou, xyxy_to_cxcywh
 from shared.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from shared.constants import check_values
 from shared.errors import InputError, run
 from shared.files import read_lines
 from shared.layers import count_operations
@@ -608,6 +609,7 @@ def numbers(name, text, most):
 
 
 def main():
+    check_values("yolov2/table2/train.py", globals())
     rows, seeds = numbers("ROWS", ROWS, 9), numbers("SEEDS", SEEDS, 999)
     if PRESET != "mini":
         raise InputError(f'yolov2/table2/train.py: PRESET in yolov2/dataset.py is {PRESET!r}. The results are figures '
