@@ -96,8 +96,7 @@ def measure_one(version, seed, size):
 def share_with_predictor(version, network, classes, setting, size):
     """
     The fraction of the test objects that a predictor learns: in each version at most one object trains the box of a
-    predictor. The
-    loss of YOLOv1 ignores the others; a neighbouring cell may still find them.
+    predictor. The loss of YOLOv1 ignores the others; a neighbouring cell may still find them.
     """
     loss, data = VERSIONS[version].loss, VERSIONS[version].dataset
     images = data.DetectionDataset(read_annotations(TEST, classes), size)
