@@ -46,7 +46,7 @@ SEEDS = [seed.strip() for seed in os.environ.get("SEEDS", "0,1").split(",")]
 STEPS, BATCH_SIZE, SIZE = 3600, 8, 192                 # SIZE: of the input, in pixels
 LEARNING_RATE = {1: 2e-4, 2: 3.5e-4, 3: 7e-4}          # of each version
 SIZES = {1: [192], 2: [128, 160, 192, 224, 256], 3: [128, 160, 192, 224, 256]}       # at which it is evaluated
-REPETITIONS = 60                                       # of the measurement of ms
+TIMED = 60                                             # test images for the measurement of ms
 TABLE = SAMPLES / "readme" / "comparison.csv"
 COLUMNS = ["version", "seed", "size", "AP50", "AP", "AP small", "AP medium", "AP large", "recall", "own predictor",
            "ms", "parameters", "operations"]
@@ -88,7 +88,7 @@ def measure_one(version, seed, size):
             "AP small": coco["AP_small"], "AP medium": coco["AP_medium"], "AP large": coco["AP_large"],
             "recall": figures["recall of all detections"],
             "own predictor": share_with_predictor(version, network, state["classes"], setting, size),
-            "ms": milliseconds(evaluate, network, setting, size),
+            "ms": milliseconds(version, network, state["classes"], setting, size),
             "parameters": sum(layer[3] for layer in layers), "operations": sum(layer[4] for layer in layers)}
 
 
@@ -111,10 +111,13 @@ def share_with_predictor(version, network, classes, setting, size):
 
 
 @torch.inference_mode()
-def milliseconds(evaluate, network, setting, size):
-    """The median time from an image of the right size to its boxes, one image at a time."""
-    image, seconds = torch.rand(1, 3, size, size).to(memory_format=torch.channels_last), []
-    for _ in range(REPETITIONS):
+def milliseconds(version, network, classes, setting, size):
+    """The median time from a test image, already of the right size, to its boxes, one image at a time."""
+    evaluate, data = VERSIONS[version].evaluate, VERSIONS[version].dataset
+    images = data.DetectionDataset(read_annotations(TEST, classes)[:TIMED], size)
+    seconds = []
+    for n in range(len(images)):
+        image = images[n][0][None].to(memory_format=torch.channels_last)     # (1, 3, size, size)
         start = time.perf_counter()
         boxes, scores = evaluate.decode(network(image), *setting)
         nms_per_class(boxes[0], scores[0], evaluate.SCORE_THRESHOLD, evaluate.NMS_THRESHOLD)
