@@ -424,7 +424,8 @@ def test_subdivisions_step_along_the_mean(script):
     # gradient g is the mean of the gradients of its halves, computed here with the images that the script loads: v = g,
     # w = w - .01 v; then v = .9 v + g, w = w - .01 v.
     script.set(MAX_STEPS=2, BATCH_SIZE=16, SUBDIVISIONS=2, OPTIMIZER="sgd", BURN_IN=0, SCHEDULE="poly", POWER=0,
-               LEARNING_RATE=0.01, WEIGHT_DECAY=0, AUGMENT=True, BATCHNORM_MOMENTUM=0.1, EVALUATE_EVERY=1)
+               LEARNING_RATE=0.01, WEIGHT_DECAY=0, AUGMENT=True, BATCHNORM_MOMENTUM=0.1, EVALUATE_EVERY=1,
+               has_bfloat16=lambda device: False)                        # the gradients below are float32
     script.module.main()
     after = script.load("last.pt")["model"]
     torch.manual_seed(script.module.SEED)
