@@ -2,23 +2,27 @@
 Compares YOLOv1, YOLOv2 and YOLOv3 on the miniature VOC. All are trained on the same 28,800 images at 192 x 192 pixels.
 
     python data_samples/compare.py             trains the six tiny networks, three versions with two seeds, one after
-                                               the other, evaluates them, prints the table of the README, and draws
-                                               accuracy against speed, as Figure 4 of the YOLOv2 paper
+                                               the other, evaluates them, prints a table of means, and draws accuracy
+                                               against speed, as Figure 4 of the YOLOv2 paper
     SEEDS=0 python data_samples/compare.py     the networks of one seed; a second process can train the other one
 
-A network takes 10 to 25 minutes on one CPU core that computes in bfloat16. The command continues where it was
-interrupted. Each training leaves its curves in runs/compare_yolovN_seedS/ and, when it is finished, comparison.json,
-its rows of the table. All rows that exist go to data_samples/readme/comparison.csv: one for each network, seed and
-input size. YOLOv2 and YOLOv3 are convolutional, so one network can be evaluated at several sizes (Table 3 of the YOLOv2
-paper). YOLOv1 has fully connected layers and one size.
+A network takes 10 to 25 minutes (expected) on one CPU core that computes in bfloat16. The command continues where it
+was interrupted. Each training leaves its curves in runs/compare_yolovN_seedS/ and, when it is finished,
+comparison.json, its rows of the table: one for each input size. YOLOv2 and YOLOv3 are convolutional, so one network can
+be evaluated at several sizes (Table 3 of the YOLOv2 paper). YOLOv1 has fully connected layers and one size.
+
+data_samples/readme/comparison.csv has the rows of all networks, and comparison.png is drawn from it. Rows whose network
+is not in runs/ are kept, so a training that you repeat replaces its own rows alone.
 
 All networks are trained with 3600 steps of 8 images: 28,800 images, 18 epochs of the 1,600 drawings. The learning rates
 come from the preset "mini" of each train.py: 3e-4, 3e-4 and 1e-3 for batches of 16, 4 and 16 images. For batches of 8,
 those of YOLOv1 and YOLOv3 are scaled roughly with the square root of the batch size; YOLOv2's is 3.5e-4. None of them
 was tuned on this comparison. All have a burn-in of 200 steps. The augmentations are those of each version. At 192
-pixels YOLOv1 has 3 x 3 cells, which learn 88 % of the objects at most.
+pixels YOLOv1 has 3 x 3 cells, which can learn at most .885 of the test objects (the column "own predictor").
 
 This compares what the versions do with the same 28,800 images. It does not repeat the papers' results.
+
+No other file of data_samples imports the versions. This one does it with import_module.
 """
 import csv
 import json
@@ -32,7 +36,8 @@ import torch
 from matplotlib.figure import Figure
 
 from shared.annotations import read_annotations
-from shared.errors import InputError, run
+from shared.errors import InputError, one_line, run
+from shared.files import read_lines
 from shared.layers import count_operations, fuse_batchnorm
 from shared.nms import nms_per_class
 from shared.paths import RUNS, SAMPLES, atomic_write
@@ -50,8 +55,12 @@ TIMED = 60                                             # test images for the mea
 TABLE = SAMPLES / "readme" / "comparison.csv"
 COLUMNS = ["version", "seed", "size", "AP50", "AP", "AP small", "AP medium", "AP large", "recall", "own predictor",
            "ms", "parameters", "operations"]
-# recall: the fraction of the objects that a detection of the right class, whatever its score, overlaps by an IOU of .5
-# own predictor: share_with_predictor    ms: milliseconds
+WHOLE_NUMBERS = ["version", "seed", "size", "parameters", "operations"]    # the other columns are fractions and ms
+# recall          the fraction of the objects that a detection of the right class overlaps by an IOU of .5 or more. The
+#                 detections are those that NMS keeps, with a score above the SCORE_THRESHOLD of each evaluate.py: .001
+#                 for YOLOv1, .005 for the others
+# own predictor   share_with_predictor
+# ms              milliseconds
 
 
 def name_of(version, seed):
@@ -95,8 +104,8 @@ def measure_one(version, seed, size):
 @torch.inference_mode()
 def share_with_predictor(version, network, classes, setting, size):
     """
-    The fraction of the test objects that a predictor learns: in each version at most one object trains the box of a
-    predictor. The loss of YOLOv1 ignores the others; a neighbouring cell may still find them.
+    The fraction of the test objects that train the box of a predictor. Of several objects that share a predictor, one
+    does. (The detector may still find the others, by the box of a neighbouring cell.)
     """
     loss, data = VERSIONS[version].loss, VERSIONS[version].dataset
     images = data.DetectionDataset(read_annotations(TEST, classes), size)
@@ -137,6 +146,28 @@ def compare(version, seed):
     measured = sorted([measure_one(version, seed, size) for size in last], key=lambda row: row["size"])
     with atomic_write(rows) as temporary:
         temporary.write_text(json.dumps(measured, indent=1))
+
+
+def read_table():
+    """-> the rows of TABLE, none if there is no such file. Raises InputError if it is another table."""
+    if not TABLE.exists():
+        return []
+    try:
+        return [{column: int(row[column]) if column in WHOLE_NUMBERS else float(row[column]) for column in COLUMNS}
+                for row in csv.DictReader(read_lines(TABLE))]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{TABLE}: not a table of this script ({one_line(error)}); delete it") from None
+
+
+def collect_rows():
+    """Returns the rows of TABLE, after replacing those of the networks whose comparison.json is in runs/."""
+    rows = {}                                                                # (version, seed) -> a row for each size
+    for row in read_table():
+        rows.setdefault((row["version"], row["seed"]), []).append(row)
+    for file in RUNS.glob("compare_yolov*_seed*/comparison.json"):
+        measured = json.loads(file.read_text())
+        rows[measured[0]["version"], measured[0]["seed"]] = measured
+    return [row for key in sorted(rows) for row in rows[key]]
 
 
 def text(rows, column, digits=3):
@@ -192,8 +223,7 @@ def main():
     for seed in map(int, SEEDS):
         for version in (3, 2, 1):
             compare(version, seed)
-    rows = [row for file in sorted(RUNS.glob("compare_yolov*_seed*/comparison.json"))
-            for row in json.loads(file.read_text())]
+    rows = collect_rows()
     with atomic_write(TABLE) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -1,8 +1,9 @@
 """
-Draws the pictures of the README into data_samples/readme/.
+Draws pictures of the READMEs into data_samples/readme/.
 
     unseen.jpg        what YOLOv1, YOLOv2 and YOLOv3 find in drawings that they have not been trained on
-    errors.png        what kinds of errors the three make on the 300 test images, and YOLO and Fast R-CNN in the paper
+    errors.png        what kinds of errors the three make on the 300 test drawings and on photographs, and what kinds
+                      YOLO and Fast R-CNN make in the paper
     assignment.jpg    which predictors learn which object; taken out of yolov3/walkthrough.ipynb
 
 First run these nine commands, which write to runs/ (25 minutes on 2 CPU cores):
@@ -10,6 +11,8 @@ First run these nine commands, which write to runs/ (25 minutes on 2 CPU cores):
     python yolov1/train.py      python yolov1/evaluate.py      python yolov1/detect.py
     python yolov2/train.py      python yolov2/evaluate.py      python yolov2/detect.py
     python yolov3/train.py      python yolov3/evaluate.py      python yolov3/detect.py
+
+The bars of the photographs are drawn if runs/ has their trainings, such as yolov1_bccd; yolov3/README.md has the edits.
 
 Then draw the pictures. They have a white background, so that they are legible on a dark page too:
 
@@ -29,6 +32,7 @@ from shared.paths import ROOT, RUNS, SAMPLES, atomic_write
 OUT = SAMPLES / "readme"
 SCENES = ["000008", "000013"]                           # two images of the sample; training was on the miniature VOC
 VERSIONS = ["yolov1", "yolov2", "yolov3"]
+BARS = {"drawings": "mini", "Caltech-101": "caltech", "BCCD": "bccd"}    # of errors.png: the end of the name of a RUN
 NOTEBOOK, CHAPTER = ROOT / "yolov3" / "walkthrough.ipynb", "Which predictor learns which object"
 
 
@@ -51,6 +55,17 @@ def draw_unseen(figure):
         panels[0, column].set_title(f"YOLO{version[4:]}", fontsize=12)
 
 
+def error_shares():
+    """{name of a bar: the shares of KINDS}: the paper's, then those of the three versions on each of BARS."""
+    rows = dict(PAPER)
+    for data, end in BARS.items():
+        for version in VERSIONS:
+            figures = RUNS / f"{version}_{end}" / "evaluation" / "test" / "figures.json"
+            if end == "mini" or figures.exists():
+                rows[f"YOLO{version[4:]} ({data})"] = shares_of(figures)
+    return rows
+
+
 def assignment():
     """The bytes of the first picture (a JPEG) in the notebook's chapter CHAPTER."""
     in_chapter = False
@@ -71,11 +86,7 @@ def main():
     draw_unseen(figure)
     with atomic_write(OUT / "unseen.jpg") as temporary:
         figure.savefig(temporary, dpi=100, pil_kwargs={"quality": 88})
-    rows = {}
-    for version in VERSIONS:
-        figures = RUNS / f"{version}_mini" / "evaluation" / "test" / "figures.json"
-        rows[f"YOLO{version[4:]} (drawings)"] = shares_of(figures)
-    write_errors(OUT / "errors.png", PAPER | rows)
+    write_errors(OUT / "errors.png", error_shares())
     with atomic_write(OUT / "assignment.jpg") as temporary:
         temporary.write_bytes(assignment())
     print(f"{OUT}: unseen.jpg, errors.png, assignment.jpg")

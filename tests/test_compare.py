@@ -62,6 +62,46 @@ def test_the_size_of_the_training_is_evaluated_last(tmp_path, monkeypatch):
     assert len(sizes) == 5                                           # not measured again
 
 
+def test_rows_of_networks_that_are_not_in_runs_are_kept(tmp_path, monkeypatch):
+    # The table has YOLOv1 and YOLOv3 of seed 0; runs/ has YOLOv3 of seed 0, trained again at one size, and of seed 10.
+    head = ",".join(compare.COLUMNS)
+    line = "{},{},{},{},0.1,0.0,0.2,0.3,0.7,1.0,9.5,8713766,518012928"
+    old = [line.format(1, 0, 192, 0.11), line.format(3, 0, 128, 0.22), line.format(3, 0, 192, 0.33)]
+    new = {0: line.format(3, 0, 192, 0.44), 10: line.format(3, 10, 192, 0.55)}
+    monkeypatch.setattr(compare, "TABLE", tmp_path / "comparison.csv")
+    monkeypatch.setattr(compare, "RUNS", tmp_path)
+    monkeypatch.setattr(compare, "SEEDS", [])                        # trains nothing
+    monkeypatch.setenv("PRESET", "mini")
+    compare.TABLE.write_text("\n".join([head, *old]) + "\n")
+    for seed, text in new.items():
+        row = dict(zip(compare.COLUMNS, json.loads(f"[{text}]")))
+        (tmp_path / f"compare_yolov3_seed{seed}").mkdir()
+        (tmp_path / f"compare_yolov3_seed{seed}" / "comparison.json").write_text(json.dumps([row]))
+    compare.main()
+    assert compare.TABLE.read_text().splitlines() == [head, old[0], new[0], new[10]]
+    assert (tmp_path / "comparison.png").stat().st_size > 5000
+
+
+def test_the_committed_table_is_kept_as_it_is(tmp_path, monkeypatch):
+    committed = compare.TABLE.read_bytes()
+    (tmp_path / "comparison.csv").write_bytes(committed)
+    for name, value in {"TABLE": tmp_path / "comparison.csv", "RUNS": tmp_path / "runs", "SEEDS": []}.items():
+        monkeypatch.setattr(compare, name, value)
+    monkeypatch.setenv("PRESET", "mini")
+    compare.main()
+    assert compare.TABLE.read_bytes() == committed
+
+
+@pytest.mark.parametrize("text", ["version,seed\n1,0\n", "{head}\n1,zero\n", "{head}\n1\n"])
+def test_another_table_is_one_line(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(compare, "TABLE", tmp_path / "comparison.csv")
+    assert compare.read_table() == []                                # no file
+    compare.TABLE.write_text(text.format(head=",".join(compare.COLUMNS)))
+    with pytest.raises(InputError, match="comparison.csv: not a table of this script") as error:
+        compare.read_table()
+    assert "\n" not in str(error.value)
+
+
 def test_the_images_and_the_rates_are_those_of_the_docstring():
     assert compare.STEPS * compare.BATCH_SIZE == 28_800 == 18 * 1600
     # 3e-4 sqrt(8 / 16) = 2.1e-4 and 1e-3 sqrt(8 / 16) = 7.1e-4
