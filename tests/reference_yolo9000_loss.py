@@ -1,13 +1,19 @@
 """
-The gradient of Darknet's YOLO9000 loss, predictor by predictor and object by object, in the order of
-forward_region_layer in src/region_layer.c. tests/test_yolo9000_loss.py compares the gradient of
-yolov2/yolo9000/loss.py with it.
+Darknet's YOLO9000, written with loops.
+
+- darknet_delta is the gradient of the detector's loss, predictor by predictor and object by object, in the order of
+  forward_region_layer in src/region_layer.c. tests/test_yolo9000_loss.py compares the gradient of
+  yolov2/yolo9000/loss.py with it.
+- masked_targets and masked_cross_entropy are the classifier's loss. tests/test_yolo9000_wordtree.py compares
+  path_cross_entropy in yolov2/yolo9000/wordtree.py with it.
 
 A tree is a list of parents, and a group of siblings is a run of equal ones.
 """
 from math import exp, log
 
 import torch
+
+SECRET_NUM = -1234    # a classification target that is not learned
 
 
 def sigmoid(t):
@@ -46,6 +52,33 @@ def hierarchy_probability(p, node, parents):
     while node >= 0:
         product, node = product * p[node], parents[node]
     return product
+
+
+def masked_targets(labels, parents):
+    """
+    fill_hierarchy in src/data.c: a target for each output, 1 for the label and its ancestors, 0 for their siblings,
+    SECRET_NUM in groups where no node is 1. labels: R nodes -> R lists of n targets
+    """
+    targets = []
+    for label in labels:
+        row = [SECRET_NUM] * len(parents)
+        node = label
+        while node >= 0:
+            for other, above in enumerate(parents):
+                if above == parents[node]:
+                    row[other] = int(other == node)
+            node = parents[node]
+        targets.append(row)
+    return targets
+
+
+def masked_cross_entropy(logits, targets, parents):
+    """softmax_layer.c with a tree: R lists of n outputs, R lists of n targets -> R losses"""
+    losses = []
+    for row, wanted in zip(logits, targets):
+        p = softmax_tree(row, parents)
+        losses.append(sum(-log(p[node]) for node, target in enumerate(wanted) if target == 1))
+    return losses
 
 
 def box_delta(delta, t, anchor, row, col, H, W, box, weight, anchors):

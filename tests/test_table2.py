@@ -300,7 +300,7 @@ def test_the_table_goes_on_where_it_stopped(small, monkeypatch):
     results = small / "table2" / "results_seed0.csv"
     results.write_text(by_hand)
     monkeypatch.setattr(table2, "ROWS", "9")
-    message = "table2_row8_seed0/network.pt: no such file. Row 9 .* delete row 8 in results_seed0.csv, if it stands"
+    message = "table2_row8_seed0/network.pt: no such file. .* delete row 8 in results_seed0.csv, .*: ROWS=8,9 SEEDS=0$"
     with pytest.raises(InputError, match=message):
         table2.main()
     monkeypatch.setattr(table2, "ROWS", "1,8,9")
@@ -321,7 +321,7 @@ def test_the_table_goes_on_where_it_stopped(small, monkeypatch):
     assert list(table2.read_results(0)) == [1, 8, 9]
 
 
-def test_results_are_written_whole_and_in_the_order_of_the_rows(tmp_path, monkeypatch):
+def test_results_stand_in_the_order_of_the_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(table2, "FOLDER", tmp_path)
     path = tmp_path / "results_seed0.csv"
     path.write_bytes(f"{HEADER}\r\n7,0,0.1234,0.50,9.9,700000000,2000,4.0".encode())         # no end of the last line

@@ -10,7 +10,7 @@ import data_samples.draw_tree as draw_tree
 import yolov2.yolo9000.dataset as dataset
 from shared.errors import InputError
 from shared.paths import SAMPLES
-from shared.voc import CLASSES
+from shared.voc import CLASSES, Annotation
 from yolov2.dataset import collate
 from yolov2.yolo9000.dataset import JointDataset, drawn_tree, mix, read_boxes, read_labelled, read_training
 from yolov2.yolo9000.wordtree import path_to_root
@@ -22,7 +22,7 @@ VOC_SAMPLE = SAMPLES / "voc" / "VOCdevkit" / "VOC2007"
 
 def test_the_kinds():
     kinds, tree = set(draw_tree.KINDS), drawn_tree()
-    leaves = {name for node, name in enumerate(tree.names) if tree.child[node] == -1}
+    leaves = {name for node, name in enumerate(tree.names) if tree.child_group[node] == -1}
     assert leaves == kinds and len(kinds) == 62
     assert set(CLASSES) <= set(tree.names)
     depths = [len(path_to_root(tree, tree.names.index(name))) for name in kinds]
@@ -150,6 +150,21 @@ def test_the_mixture(ratio, detection, classification, expected, monkeypatch):
     counts = torch.tensor(mix(detection, classification)).bincount(minlength=detection + classification)
     assert set(counts[:detection].tolist()) == {expected[0]}
     assert set(counts[detection:].tolist()) == ({expected[1]} if classification else set())
+
+
+def test_the_picture_shows_a_label_alone_at_the_border_of_the_image(tmp_path, monkeypatch):
+    # A detection image without objects (index 0) and a classification image of node 7 (index 1): the second alone has
+    # a box, the whole image: centre .5 .5, size 1 1.
+    path = tmp_path / "grey.png"
+    cv2.imwrite(str(path), np.full((24, 32, 3), 200, np.uint8))
+    nothing = Annotation(path, 32, 24, np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool))
+    shown = []
+    monkeypatch.setattr(dataset, "read_training", lambda tree: ([nothing], [(nothing, 7)]))
+    monkeypatch.setattr(dataset, "draw_targets", lambda image, targets, names: shown.append(targets.tolist()))
+    monkeypatch.setattr(dataset, "write_sheet", lambda path, pictures, columns, cell: None)
+    dataset.main()
+    assert len(shown) == 20 and [] in shown and [[7, 0.5, 0.5, 1, 1]] in shown
+    assert all(targets in ([], [[7, 0.5, 0.5, 1, 1]]) for targets in shown)
 
 
 def test_the_experiments(labelled, monkeypatch):

@@ -20,7 +20,7 @@ from shared.checkpoint import load_backbone, load_checkpoint
 from shared.errors import InputError
 from shared.paths import SAMPLES
 from shared.voc import Annotation
-from yolov2.yolo9000.evaluate import answers_table, detect_all, find_answers, judge, print_answers
+from yolov2.yolo9000.evaluate import answers_table, detect_all, find_answers, judge, print_answers, worst_first
 from yolov2.yolo9000.model import TinyClassifier, YOLO9000Tiny
 from yolov2.yolo9000.wordtree import make_tree
 
@@ -133,16 +133,45 @@ def test_evaluation_and_detection(small, monkeypatch, capsys):
     assert (small / "out" / "000017.jpg").exists()
 
 
+def test_a_walk_that_does_not_exist(monkeypatch):
+    monkeypatch.setattr(detect, "WALK", "Paper")
+    with pytest.raises(InputError, match=r"detect.py: WALK 'Paper' is none of \('paper', 'darknet'\)"):
+        detect.main()
+
+
 def test_the_classifier(small, capsys):
     classifier.main()
     rows = log_of(small / "short")
     assert len(rows) == 4 and 0 <= float(rows[3]["top-1 val"]) <= float(rows[3]["top-5 val"]) <= 1
-    assert "threshold  depth   exact   above   wrong" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "threshold  depth   exact   above   wrong" in printed
+    assert printed.splitlines()[-1] == f"{small / 'short'}: log.csv, last.pt, backbone.pt"
     trained = load_checkpoint(small / "short" / "last.pt", "TinyClassifier")["model"]
     detector = SmallNetwork(5, [(1, 1)])
     load_backbone(detector.backbone, small / "short" / "backbone.pt")          # what BACKBONE in yolov2/train.py does
     for key, value in detector.backbone.state_dict().items():
         assert value.equal(trained[f"backbone.{key}"])
+
+
+def test_darknet_19_leaves_no_backbone_for_the_tiny_yolov2(small, monkeypatch, capsys):
+    monkeypatch.setitem(classifier.CLASSIFIERS, "Darknet19", SmallNetwork)
+    monkeypatch.setattr(classifier, "NETWORK", "Darknet19")
+    monkeypatch.setattr(classifier, "MAX_STEPS", 1)
+    classifier.main()
+    assert {path.name for path in (small / "short").glob("*.pt")} == {"last.pt"}
+    assert capsys.readouterr().out.splitlines()[-1] == f"{small / 'short'}: log.csv, last.pt"
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("EXPERIMENT", "falt", r"EXPERIMENT 'falt' is none of \('joint', 'flat'\)"),
+    ("EXPERIMENT", "boxes", r"EXPERIMENT 'boxes' is none of"),       # it has no classification images
+    ("NETWORK", "Darknet53", r"NETWORK 'Darknet53' is none of \('Darknet19', 'TinyClassifier'\)"),
+    ("MAX_STEPS", 0, "MAX_STEPS has to be a whole number, at least 1")])
+def test_wrong_constants_of_the_classifier_are_one_line(small, monkeypatch, name, value, message):
+    monkeypatch.setattr(classifier, name, value)
+    with pytest.raises(InputError, match=f"yolov2/yolo9000/classifier.py: {message}"):
+        classifier.main()
+    assert not (small / "short").exists()
 
 
 def test_the_detector_begins_with_the_classifier(tmp_path):
@@ -186,6 +215,15 @@ def test_the_learning_rate(monkeypatch):
         monkeypatch.setattr(train, name, value)
     assert train.learning_rate(5) == approx(1e-3 / 16)                     # (5 / 10)^4
     assert train.learning_rate(100) == approx(5e-4)                        # (1 + cos(pi / 2)) / 2
+
+
+# ---- average precision
+
+def test_the_worst_comes_first_and_what_was_not_measured_last():
+    nan = float("nan")
+    ap = {"a": 0.5, "b": nan, "c": 0.1, "d": 0.3, "e": nan, "f": 0.05}
+    assert worst_first(ap) == ["f", "c", "d", "a", "b", "e"]
+    assert sorted(ap, key=ap.get) == ["a", "b", "c", "d", "e", "f"]          # nan is neither less nor greater
 
 
 # ---- answers

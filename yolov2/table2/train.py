@@ -13,9 +13,9 @@ A row here is a column of the paper's table. It keeps the changes of the rows ab
 the condition of the third column, and for its opposite, for example row < 4:
 
     row  idea                                 condition    what it changes
-    1    YOLO                                              no BatchNorm, dropout, a fully connected head: 7 x 7 cells
+    1    YOLO                                              dropout, no BatchNorm, a fully connected head: 7 x 7 cells
     2    batch norm                           row >= 2     BatchNorm after each convolution, no dropout
-    3    hi-res classifier                    row >= 3     the classifier is fine-tuned at the detector's size
+    3    hi-res classifier                    row >= 3     the classifier, trained at 112, is fine-tuned at 224
     4    convolutional, with anchor boxes     row >= 4     no fully connected layers; 13 x 13 cells; nine hand-picked
                                                            anchors, each with its own classes; the loss
     5    new network                          row >= 5     a backbone like Darknet-19, with fewer operations
@@ -42,7 +42,7 @@ object with its centre at x in cells:
     rows 4 and 5              1/2 sum (t_x - t*_x)^2            t*_x = (x - c_x - 1/2) / p_w
     from row 6 on             1/2 sum (sigmoid(t_x) - x*)^2     x* = x - c_x
 
-    python yolov2/table2/train.py                       all rows, seeds 0 and 1; expected: 90 minutes of one core a seed
+    python yolov2/table2/train.py                       all rows, seeds 0 and 1; expected: 2 hours of one core a seed
     ROWS=4,5 SEEDS=2 python yolov2/table2/train.py      rows 4 and 5 with another seed
 
 A row is finished if it stands in results_seed<SEED>.csv, in this folder: then it is skipped. So the same command goes
@@ -253,8 +253,8 @@ def grid_loss(head, targets):
     boxes = decode_grid(head.detach())[0].to(targets.device)        # (B, S, S, n, 4)
     corners = cxcywh_to_xyxy(targets[:, 2:])                        # (N, 4)
 
-    # In the cell of an object's centre the box with the highest IOU is responsible, or else the one with the smallest
-    # error. The first object keeps the cell.
+    # In the cell of an object's centre the box with the highest IOU is responsible; if all IOUs are 0, the one with the
+    # smallest error. The first object keeps the cell.
     slots, objects, ious = {}, [], []                               # (image, row, column) -> box
     for i, (image, _, x, y, _, _) in enumerate(targets.tolist()):
         cell = int(image), min(int(y * S), S - 1), min(int(x * S), S - 1)
@@ -538,9 +538,9 @@ def detect_all(row, network, annotations, anchors, device):
 
 def recall_of(detections, truths):
     """
-    The paper's recall, as we read it: the fraction of the objects that any detection in their image, of any class and
-    any score, overlaps by an IOU of .5 or more. One detection may find several objects. Objects marked as difficult do
-    not count.
+    The paper's recall, as we read it: the fraction of the objects that any detection in their image, whatever its class
+    and its score, overlaps by an IOU of .5 or more. The detections are those of detect_all, so their scores are above
+    SCORE_THRESHOLD. One detection may find several objects. Objects marked as difficult do not count.
     """
     detections, truths = torch.as_tensor(detections), torch.as_tensor(truths)
     found = []
@@ -568,7 +568,7 @@ def read_results(seed):
 
 
 def write_result(result):
-    """Adds a row, {column: number}, to the results of its seed, in the order of the rows. The file is written whole."""
+    """Adds a row, {column: number}, to the results of its seed, in the order of the rows. The write is atomic."""
     path = results_file(result["seed"])
     rows = [*csv.DictReader(read_lines(path)), result] if path.exists() else [result]
     with atomic_write(path) as temporary, open(temporary, "w", newline="") as file:
@@ -590,7 +590,7 @@ def draw_results():
             if values:
                 axes.plot([row] * len(values), values, "_-", color="tab:blue")
                 axes.plot(row, np.mean(values), "o", color="tab:blue")
-        axes.set(title=f"here: {measure} on the miniature VOC, mean and range of the seeds", ylabel=measure)
+        axes.set(title=f"here: {measure} on the miniature VOC, mean and range; seeds: {len(results)}", ylabel=measure)
     recall.set_xticks(range(1, 10), [f"{row} {name}" for row, name in enumerate(NAMES, 1)], rotation=20, ha="right")
     for axes in (paper, ours, recall):
         axes.grid(alpha=0.3)
@@ -628,7 +628,8 @@ def main():
                 path = RUNS / f"table2_row8_seed{seed}" / "network.pt"
                 if not path.exists():
                     raise InputError(f"{path}: no such file. Row 9 evaluates the network of row 8: delete row 8 in "
-                                     f"{results_file(seed).name}, if it stands there, and train it first: ROWS=8,9")
+                                     f"{results_file(seed).name}, if it stands there, and train it first: "
+                                     f"ROWS=8,9 SEEDS={seed}")
                 network, steps, minutes = Detector(row, len(CLASSES), len(anchors)), 0, 0
                 load_weights(network, load_checkpoint(path, "Detector")["model"], path)
                 network = network.to(device, memory_format=torch.channels_last)

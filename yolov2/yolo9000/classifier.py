@@ -13,9 +13,11 @@ Source  Statements marked [darknet] come from cfg/darknet9000.cfg, src/data.c an
 The labels are the 62 kinds of data_samples/draw_tree.py. Both classifiers are asked for the most probable leaf of an
 image of LABELLED_VAL: this is top-1. Of the hierarchical one, the answers of the paper's walk are printed too.
 
-Writes to runs/yolo9000_classifier/, or runs/yolo9000_classifier_flat/, log.csv, last.pt, with which
-yolov2/yolo9000/train.py begins, and backbone.pt, which BACKBONE in yolov2/train.py takes for the tiny YOLOv2. The same
-command continues from last.pt.
+Writes to runs/yolo9000_classifier/ or runs/yolo9000_classifier_flat/:
+
+    log.csv        each step's loss; the accuracies of the last step
+    last.pt        yolov2/yolo9000/train.py begins with it; the same command continues from it
+    backbone.pt    of the TinyClassifier: BACKBONE in yolov2/train.py takes it for the tiny YOLOv2
 
 What changed from yolov2/darknet19/train.py: the loss is the sum of the cross-entropies on the label's path; the tiny
 network; images are placed on grey as for detection.
@@ -30,6 +32,7 @@ from data_samples.draw_tree import KINDS
 from shared.accuracy import count_correct
 from shared.batches import load_batches, shuffled_batches
 from shared.checkpoint import fingerprint, resume, save_checkpoint
+from shared.constants import check_values
 from shared.errors import check_loss, run
 from shared.layers import set_batchnorm_momentum
 from shared.log import append_row, start_log
@@ -37,7 +40,7 @@ from shared.paths import RUNS, open_run
 from shared.processes import has_bfloat16
 from yolov2.dataset import collate
 from yolov2.yolo9000.dataset import EXPERIMENT, LABELLED, LABELLED_VAL, JointDataset, drawn_tree, read_labelled
-from yolov2.yolo9000.evaluate import HIER_THRESHS, judge
+from yolov2.yolo9000.evaluate import HIER_THRESHOLDS, judge
 from yolov2.yolo9000.model import CLASSIFIERS
 from yolov2.yolo9000.train import ADAM_BETAS, WEIGHT_DECAY
 from yolov2.yolo9000.wordtree import absolute, conditionals, flat_tree, paper_walk, path_cross_entropy, path_to_root
@@ -52,7 +55,7 @@ MAX_STEPS = 800                  # Darknet: 100,000
 BATCH_SIZE = 32                  # Darknet: 128
 SIZE = 192                       # of the input, in pixels. Darknet: 448
 LEARNING_RATE = 1e-3             # of Adam, with a cosine. Darknet: SGD with 1e-3, times (1 - step / MAX_STEPS)^4
-BATCHNORM_MOMENTUM = 0.1         # .01 would leave the running averages unfinished after so few steps
+BATCHNORM_MOMENTUM = 0.1         # Darknet: .01. Its running averages lag behind the weights of so short a training
 CHECKPOINT_EVERY = 200
 EVALUATION_BATCH = 40
 NUM_WORKERS = 2
@@ -78,7 +81,7 @@ def classify_all(network, labelled, tree, device):
 
 def top_accuracies(p, labels, tree):
     """Top-1 and top-5 among the leaves; inner nodes do not compete [darknet: hierarchy_predictions, only_leaves]"""
-    leaves = torch.tensor([node for node in range(len(tree.names)) if tree.child[node] == -1])
+    leaves = torch.tensor([node for node in range(len(tree.names)) if tree.child_group[node] == -1])
     place = torch.searchsorted(leaves, labels)               # of the label among the leaves
     return [correct / len(labels) for correct in count_correct(p[:, leaves], place)]
 
@@ -86,7 +89,7 @@ def top_accuracies(p, labels, tree):
 def print_answers(p, labels, tree):
     """How deep and how right the answers of the paper's walk are, for each threshold."""
     print("threshold  depth   exact   above   wrong")
-    for threshold in HIER_THRESHS:
+    for threshold in HIER_THRESHOLDS:
         answers = [paper_walk(row, tree, threshold) for row in p]
         verdicts = [judge(tree, answer, label) for answer, label in zip(answers, labels.tolist())]
         depth = np.mean([len(path_to_root(tree, answer)) for answer in answers])
@@ -95,6 +98,7 @@ def print_answers(p, labels, tree):
 
 
 def main():
+    check_values("yolov2/yolo9000/classifier.py", globals(), EXPERIMENT=("joint", "flat"), NETWORK=CLASSIFIERS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = open_run(RUNS / RUN)
 
@@ -148,9 +152,11 @@ def main():
         if step % CHECKPOINT_EVERY == 0 or step == MAX_STEPS:
             state = {**fixed, "size": SIZE, "step": step, "best": best, "model": network.state_dict()}
             save_checkpoint(folder / "last.pt", {**state, "optimizer_state": optimizer.state_dict()})
+    files = "log.csv, last.pt"
     if NETWORK == "TinyClassifier":
         save_checkpoint(folder / "backbone.pt", {**state, "model": network.backbone.state_dict()})
-    print(f"{folder}: log.csv, last.pt, backbone.pt")
+        files += ", backbone.pt"
+    print(f"{folder}: {files}")
 
 
 if __name__ == "__main__":

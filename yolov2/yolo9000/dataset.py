@@ -16,8 +16,9 @@ The paper oversamples COCO until ImageNet is larger only by a factor of 4. Here 
 until there are about CLASSIFICATION_PER_DETECTION classification images for each detection image. It is 1: in a
 training of some minutes, a factor of 4 would leave too few images with boxes to learn boxes from.
 
-Both kinds of images are placed and mirrored as in yolov2/dataset.py. Only the colours are distorted less: the kinds of
-the drawings differ in colour, so HUE is smaller here, and saturation and exposure are those of yolo9000.cfg.
+Both kinds of images are placed and mirrored as in yolov2/dataset.py (jitter .3; yolo9000.cfg: .2). Only the colours are
+distorted less: the kinds of the drawings differ in colour, so HUE is smaller here, and saturation and exposure are
+those of yolo9000.cfg.
 
     python yolov2/yolo9000/dataset.py     writes runs/yolo9000/augmented.png: images of both kinds as the network sees
                                           them
@@ -42,7 +43,7 @@ from shared.voc import Annotation
 from yolov2.dataset import DetectionDataset, collate
 from yolov2.yolo9000.wordtree import build_tree, flat_tree
 
-import albumentations as A  # after yolov2.dataset, which forbids it to ask the network for a newer version
+import albumentations as A  # after yolov2.dataset, which turns its online check for a newer version off
 
 EXPERIMENT = os.environ.get("EXPERIMENT", "joint")
 # It chooses what is trained on. Edit it, or set it for one command, as in
@@ -151,7 +152,7 @@ def main():
     rng, pictures = np.random.default_rng(0), []
     for n, index in enumerate(rng.choice(order, 20)):
         image, targets = dataset[int(index), 192, n]
-        if targets[0, 3] == 0:                               # a label alone: show it at the border of the image
+        if index >= len(detection):                          # a label alone: show it at the border of the image
             targets[:, 1:] = torch.tensor([0.5, 0.5, 1, 1])
         pictures.append(draw_targets(image, targets, tree.names))
     sheet = RUNS / "yolo9000" / "augmented.png"

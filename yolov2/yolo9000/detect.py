@@ -42,14 +42,14 @@ WALK = "paper"                            # or "darknet"
 
 @torch.inference_mode()
 def main():
-    check_values("yolov2/yolo9000/detect.py", globals())
+    check_values("yolov2/yolo9000/detect.py", globals(), WALK=("paper", "darknet"))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network, state = load_detector(CHECKPOINT)
     tree, size = state["tree"], state["size"]
     network = fuse_batchnorm(network).to(device, memory_format=torch.channels_last)
     walk = paper_walk if WALK == "paper" else darknet_walk
 
-    lines = ["\t".join(["# file", "objectness", "left", "top", "right", "bottom (pixels)", "Pr", "path"])]
+    lines = ["\t".join(["# file", "objectness", "left", "top", "right", "bottom (pixels)", "Pr(answer)", "path"])]
     for path in tqdm(list_images(SOURCE), desc="detecting", unit=" images"):
         image = read_image(path)                                             # (h, w, 3)
         head = network(letterbox(image, size, size)[None].to(device, memory_format=torch.channels_last))

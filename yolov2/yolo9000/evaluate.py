@@ -10,13 +10,16 @@ There are two ways to turn the network's numbers into detections.
     evaluation   The score of node c is Pr(physical object) Pr(c). All that score more than .005 are kept, after NMS at
                  .45 for each class [darknet]. The paper's 19.7 mAP on ImageNet's 200 classes is measured so.
     detection    A box whose Pr(physical object) is above CONFIDENCE gets one answer, by a walk down the tree with the
-                 threshold HIER_THRESH. Its score is Pr(physical object) alone [darknet]. NMS takes no notice of the
-                 answers: without that, a "dog" and a "beagle" would both stay on one animal [darknet, the release].
+                 threshold HIER_THRESH. Its score is Pr(physical object) alone [darknet]. NMS compares all boxes,
+                 whatever their answers, so that a "dog" and a "beagle" do not both stay on one animal [darknet, the
+                 release].
 
     python yolov2/yolo9000/evaluate.py     reads CHECKPOINT and the data of dataset.py; prints tables
 
 What changed from yolov2/evaluate.py: classes are nodes of a tree; the table of answers.
 """
+import math
+
 import numpy as np
 import torch
 import torchvision
@@ -43,7 +46,7 @@ SCORE_THRESHOLD = 0.005                   # [darknet]
 NMS_THRESHOLD = 0.45                      # [darknet]
 CONFIDENCE = 0.15                         # Darknet: .5. A class that never had a box learns objectness only up to .3
 ANSWER_NMS = 0.4                          # [darknet, the release]
-HIER_THRESHS = [0.1, 0.25, 0.5, 0.75, 0.9]    # of the table of answers. Darknet: .5
+HIER_THRESHOLDS = [0.1, 0.25, 0.5, 0.75, 0.9]    # of the table of answers. Darknet: .5
 BATCH_SIZE = 8
 NUM_WORKERS = 2
 MEASURES = ["AP50 boxed", "AP50 kinds", "AP50 animals", "AP50 things"]
@@ -89,14 +92,21 @@ def detect_all(network, annotations, tree, size, anchors, device, workers):
 
 def measure(network, tree, size, anchors, device, workers):
     """-> {name of MEASURES: mean AP50}, {name of MEASURES: {class name: AP50}}"""
-    ap = {}                                                                  # name of the data -> (n,) AP50
+    each = {}
     for data in (TEST, SCENES):
         annotations = read_boxes(data, tree)
         detections = detect_all(network, annotations, tree, size, anchors, device, workers)
-        ap[str(data)] = voc_ap(detections, truths_of(annotations), len(tree.names))
-    each = {measure: {name: float(ap[str(data)][tree.names.index(name)]) for name in names}
-            for measure, (names, data) in GROUPS.items()}
-    return {measure: mean_ap(np.array([*aps.values()])) for measure, aps in each.items()}, each
+        ap = dict(zip(tree.names, voc_ap(detections, truths_of(annotations), len(tree.names)).tolist()))
+        for name, (words, words_data) in GROUPS.items():
+            if words_data == data:
+                each[name] = {word: ap[word] for word in words}
+    return {name: mean_ap(np.array([*each[name].values()])) for name in MEASURES}, each
+
+
+def worst_first(ap):
+    """{name: AP50} -> the names, the lowest AP50 first. Those without an object, whose AP50 is nan, come last."""
+    measured = [name for name in ap if not math.isnan(ap[name])]
+    return sorted(measured, key=ap.get) + [name for name in ap if math.isnan(ap[name])]
 
 
 def find_answers(boxes, objectness, p, confidence):
@@ -123,8 +133,8 @@ def judge(tree, answer, truth):
 
 def answers_table(network, annotations, tree, size, anchors, device, workers):
     """
-    For each object of the images that a kept box overlaps by an IOU of .5 or more (the one that overlaps it most): the
-    object's node and the box's absolute probabilities. Returns a list of (node, p (n,)) and the number of objects.
+    Finds the objects that a kept box overlaps by an IOU of .5 or more. If several boxes do, the one that overlaps the
+    object most counts. Returns a list of (the object's node, the box's p (n,)) and the number of all objects.
     """
     found, objects = [], 0
     predictions = predict(network, annotations, tree, size, anchors, device, workers)
@@ -146,7 +156,7 @@ def print_answers(found, tree, title):
         return
     print(f"{'walk':<8} {'threshold':>9} {'depth':>6} {'exact':>7} {'above':>7} {'below':>7} {'wrong':>7}")
     for name, walk in ("paper", paper_walk), ("Darknet", darknet_walk):
-        for threshold in HIER_THRESHS:
+        for threshold in HIER_THRESHOLDS:
             answers = [walk(p, tree, threshold) for _, p in found]
             verdicts = [judge(tree, answer, node) for answer, (node, _) in zip(answers, found)]
             depth = np.mean([len(path_to_root(tree, answer)) for answer in answers])
@@ -166,13 +176,13 @@ def main():
     means, each = measure(network, tree, size, anchors, device, NUM_WORKERS)
     for name in MEASURES:
         print(f"\n{name} {means[name]:.4f}")
-        for word in sorted(each[name], key=each[name].get):                  # the worst first, as in Table 7
+        for word in worst_first(each[name]):                                 # as in Table 7
             print(f"    {word:<16} {each[name][word]:.4f}")
 
     if len(tree.size) > 1:
         scenes = read_boxes(SCENES, tree)
         found, objects = answers_table(network, scenes, tree, size, anchors, device, NUM_WORKERS)
-        leaves = [(node, p) for node, p in found if tree.child[node] == -1]
+        leaves = [(node, p) for node, p in found if tree.child_group[node] == -1]
         unknown = [(node, p) for node, p in found if tree.names[node] in UNKNOWN_KINDS]
         print(f"\n{len(found)} of the {objects} objects of the scenes have a box with objectness above {CONFIDENCE}")
         print_answers(leaves, tree, "objects of a kind in the tree")

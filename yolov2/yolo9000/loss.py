@@ -12,7 +12,8 @@ yolov2/yolo9000/wordtree.py says what they mean. Pr(c) is short for Pr(c | physi
 are two kinds of images.
 
 With boxes    The loss of yolov2/loss.py, except for the term class. A responsible predictor learns its object's label
-              c on the path of c to the root, and nothing below c or beside the path:
+              c on the path of c to the root, and nothing below c or beside the path. (The paper's sentence "we do
+              assign any error to predictions further down in the tree" lacks a "not".)
 
     class      - LAMBDA_CLASS sum_responsible log Pr(c)
 
@@ -33,7 +34,8 @@ Label alone   One predictor learns the label c: the best one, whose Pr(physical 
               Such an image adds nothing to xy, wh and prior.
 
 BEST_OBJECTNESS is .3 in the paper and in the release. Darknet has had no term object for these images since July 2017;
-None means this.
+None means this. The factor 2 - w h of xy and wh is of March 2017, newer than the release; SIZE_WEIGHT = False in
+yolov2/loss.py removes it.
 
 yolo9000_loss returns the mean L over the B images of the batch, of both kinds. What Darknet calls delta is -B dL/dt.
 
@@ -66,7 +68,7 @@ def slots_of(targets, anchors, H, W):
 def best_slot(prediction, image, label, tree):
     """
     The predictor (image, anchor, row, column) of an image without boxes that gives the label, a node, the highest
-    Pr(physical object) Pr(label), of equal ones the first.
+    Pr(physical object) Pr(label), in case of a tie the first.
     """
     p = prediction[image, ..., 4].sigmoid()                                  # (A, H, W)
     for node in path_to_root(tree, label):
@@ -95,8 +97,7 @@ def yolo9000_loss(prediction, targets, tree, anchors=ANCHORS, seen=WARM_UP_IMAGE
 
     # Images with boxes. Slice the head to t_x ... t_o and one class output. With one class the softmax is 1 and the
     # class term 0, so yolov2_loss returns all other terms
-    objects = targets[~without_box]
-    objects = objects[torch.isin(objects[:, 0], objects.new_tensor(boxed_images))]       # (M, 6)
+    objects = targets[~without_box]                                          # (M, 6)
     of_one_class = objects.clone()
     of_one_class[:, 0] = torch.searchsorted(torch.tensor(boxed_images, dtype=torch.long), objects[:, 0].long())
     of_one_class[:, 1] = 0

@@ -38,7 +38,7 @@ NUM_NODES = 9418                                                          # [pap
 class YOLO9000(nn.Module):
     def __init__(self, num_classes=NUM_NODES, anchors=ANCHORS, backbone=Backbone):
         super().__init__()
-        self.num_classes = num_classes                              # of nodes in the tree
+        self.num_classes = num_classes                              # the number of nodes in the tree
         self.backbone = backbone()
         self.detect32 = nn.Conv2d(1024, len(anchors) * (5 + num_classes), 1)
 

@@ -5,14 +5,14 @@ Paper   "YOLO9000: Better, Faster, Stronger", Redmon and Farhadi, 2016 (arXiv:16
         classification and detection".
 Source  Statements marked [darknet] come from cfg/yolo9000.cfg of pjreddie/darknet at f6afaab.
 
-    python yolov2/yolo9000/classifier.py                first the classifier, whose weights the detector begins with
-    python yolov2/yolo9000/train.py                     the joint training
-    EXPERIMENT=flat python yolov2/yolo9000/train.py     another one, after EXPERIMENT=flat of classifier.py; dataset.py
-                                                        lists them
+    python yolov2/yolo9000/classifier.py       first the classifier, whose weights the detector begins with
+    python yolov2/yolo9000/train.py            the joint training
+
+EXPERIMENT, which dataset.py describes, chooses another training: set EXPERIMENT=flat before both commands, or
+EXPERIMENT=boxes before the second one alone.
 
 The values are ours, chosen for a tiny network that learns 89 nodes from drawings. The paper's training cannot be
-repeated, because the list of its images was never published. The comments below give the values of cfg/yolo9000.cfg at
-f6afaab: 500,200 steps of 64 images with SGD, input sizes from 320 to 608.
+repeated, because the list of its images was never published. The comments give the values of cfg/yolo9000.cfg.
 
 Writes to runs/yolo9000_<EXPERIMENT>/: log.csv (each step's loss by term, each evaluation's AP50), curves.png, last.pt.
 The same command continues from last.pt. To start a new training, give RUN a new name.
@@ -27,7 +27,7 @@ import torch
 from tqdm import tqdm
 
 from shared.batches import load_batches, shuffled_batches
-from shared.checkpoint import fingerprint, load_checkpoint, load_weights, resume, save_checkpoint
+from shared.checkpoint import fingerprint, resume, save_checkpoint
 from shared.constants import check_values
 from shared.draw import write_training_curves
 from shared.errors import InputError, check_loss, run
@@ -45,15 +45,16 @@ from yolov2.yolo9000.weights import load_classifier
 # What to train
 RUN = f"yolo9000_{EXPERIMENT}"   # the folder in runs/
 NETWORK = "YOLO9000Tiny"         # or "YOLO9000"
-ANCHORS = [(0.52, 0.48), (2.12, 1.88), (3.96, 3.08)]     # in cells, 10 x 10 at 320 pixels: three clusters of the
-#                                  boxes of the miniature VOC, from best_clusters in yolov2/anchors.py
-CLASSIFIER = RUNS / "yolo9000_classifier" / "last.pt"    # which classifier.py leaves; None: random weights
+SEED = 0
+# In cells, of which there are 10 x 10 at 320 pixels: three clusters of the boxes of the miniature VOC, which
+# best_clusters in yolov2/anchors.py found
+ANCHORS = [(0.52, 0.48), (2.12, 1.88), (3.96, 3.08)]
+# The file of classifier.py whose weights the detector begins with; None: random weights
+CLASSIFIER = RUNS / "yolo9000_classifier" / "last.pt"
 if EXPERIMENT == "flat":
     CLASSIFIER = RUNS / "yolo9000_classifier_flat" / "last.pt"
 elif EXPERIMENT == "boxes":
-    CLASSIFIER = None            # a classifier has seen the classification images
-START = None                     # or the last.pt of another training with the same tree, to begin with its weights
-SEED = 0
+    CLASSIFIER = None            # because the classifier has seen the classification images
 
 # How to train it
 MAX_STEPS = 2000                 # Darknet: 500,200
@@ -61,11 +62,11 @@ BATCH_SIZE = 8                   # images of both kinds. Darknet: 64
 if EXPERIMENT == "boxes":
     BATCH_SIZE = 4               # "joint" and "flat" spend the other half on classification images
 SIZE = 320                       # of the input, in pixels. Darknet: 320 to 608, another size every 10 steps
-LEARNING_RATE = 3e-4             # of Adam, with a cosine. Darknet: SGD with 1e-3, a tenth of it from 400,000 steps on
+LEARNING_RATE = 3e-4             # of Adam, with a cosine. Darknet: SGD with 1e-3, x .1 at 400,000 and at 450,000 steps
 BURN_IN = 50                     # steps in which the learning rate rises. Darknet: 1000
 WEIGHT_DECAY = 5e-4              # of the convolutions' weights only [darknet]
 ADAM_BETAS = (0.9, 0.95)         # as in yolov2/train.py
-BATCHNORM_MOMENTUM = 0.1         # .01 would leave the running averages unfinished after so few steps
+BATCHNORM_MOMENTUM = 0.1         # Darknet: .01. Its running averages lag behind the weights of so short a training
 EVALUATE_EVERY = 1000            # it takes half a minute
 CHECKPOINT_EVERY = 200
 NUM_WORKERS = 2                  # processes that load images
@@ -95,7 +96,7 @@ def main():
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     folder = open_run(RUNS / RUN)
     new = not (folder / "last.pt").exists()
-    if new and not START and CLASSIFIER and not CLASSIFIER.exists():
+    if new and CLASSIFIER and not CLASSIFIER.exists():
         raise InputError(f"{CLASSIFIER}: no such file. Run python yolov2/yolo9000/classifier.py first, with the same "
                          "EXPERIMENT, or set CLASSIFIER = None in yolov2/yolo9000/train.py")
 
@@ -105,13 +106,11 @@ def main():
     dataset = JointDataset(detection, labelled, SIZE)
     order = mix(len(detection), len(labelled))
 
-    # The network, with the weights of a classifier, of another training, or of an interrupted one
+    # The network, with the weights of a classifier, or of an interrupted training
     torch.manual_seed(SEED)
     network = NETWORKS[NETWORK](len(tree.names), ANCHORS)
     set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
-    if new and START:
-        load_weights(network, load_checkpoint(START, NETWORK)["model"], START)
-    elif new and CLASSIFIER:
+    if new and CLASSIFIER:
         load_classifier(network, tree, CLASSIFIER)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
@@ -153,7 +152,7 @@ def main():
             save_checkpoint(folder / "last.pt", {**fixed, "size": SIZE, "step": step, "best": best,
                                                  "model": network.state_dict(),
                                                  "optimizer_state": optimizer.state_dict()})
-    print(f"{folder}: curves.png, log.csv, last.pt. Next: python yolov2/yolo9000/evaluate.py")
+    print(f"{folder}: curves.png, log.csv, last.pt. Next: python yolov2/yolo9000/evaluate.py, with the same EXPERIMENT")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ ancestors:
 
     loss = - sum_(v on the path of c) log Pr(v | parent of v) = - log Pr(c)
 
-All other sets of siblings get no gradient: an image labelled "dog" says nothing about breeds.
+All other sets of siblings get no gradient: an image labelled "dog" says nothing about breeds [darknet: fill_hierarchy
+in src/data.c masks their targets].
 
 A tree file has one line for each node: its name, a blank, and the line number of its parent, counted from 0, or -1.
 The order of the lines is the order of the network's outputs. Siblings stand on consecutive lines, so that a set of
@@ -36,19 +37,16 @@ import torch
 from data_samples.draw_tree import HYPERNYMS, KINDS
 from shared.errors import InputError, run
 from shared.files import read_lines
-from shared.paths import atomic_write
-
-MASKED = -1234    # a classification target that is not learned [darknet: SECRET_NUM]
 
 
 class WordTree(NamedTuple):
     """n nodes in G groups of siblings. Group g is the nodes offset[g], offset[g] + 1, ... offset[g] + size[g] - 1."""
-    names: list     # of each node: its name
-    parent: list    # of each node: the number of its parent, -1 for a root
-    group: list     # of each node: the number of the group that it is in. The roots are group 0
-    child: list     # of each node: the number of the group of its children, -1 for a leaf
-    offset: list    # of each group: its first node
-    size: list      # of each group: how many nodes it has
+    names: list          # of each node: its name
+    parent: list         # of each node: the number of its parent, -1 for a root
+    group: list          # of each node: the number of the group that it is in. The roots are group 0
+    child_group: list    # of each node: the number of the group of its children, -1 for a leaf
+    offset: list         # of each group: its first node
+    size: list           # of each group: how many nodes it has
 
 
 def make_tree(names, parent, source="the tree"):
@@ -58,23 +56,23 @@ def make_tree(names, parent, source="the tree"):
     source   what the message of an error begins with
     raises   InputError if a parent does not exist or is not above its child, or if siblings are not consecutive
     """
-    group, child, offset, size = [], [-1] * len(names), [], []
+    group, child_group, offset, size = [], [-1] * len(names), [], []
     for node, (name, above) in enumerate(zip(names, parent, strict=True)):
         if not -1 <= above < node:
             raise InputError(f"{source}: line {node + 1}: the parent of {name} is {above}; it has to be the number of "
                              "a line above, counted from 0, or -1")
         if node == 0 or above != parent[node - 1]:                           # a new group begins
-            if above == -1 and node > 0 or above >= 0 and child[above] != -1:
+            if above == -1 and node > 0 or above >= 0 and child_group[above] != -1:
                 raise InputError(f"{source}: line {node + 1}: {name} is not on the line after its siblings")
             if above >= 0:
-                child[above] = len(offset)
+                child_group[above] = len(offset)
             offset.append(node)
             size.append(0)
         group.append(len(offset) - 1)
         size[-1] += 1
     if not names:
         raise InputError(f"{source}: holds no nodes")
-    return WordTree(list(names), list(parent), group, child, offset, size)
+    return WordTree(list(names), list(parent), group, child_group, offset, size)
 
 
 def read_tree(path):
@@ -82,17 +80,11 @@ def read_tree(path):
     names, parent = [], []
     for number, line in enumerate(read_lines(path), 1):
         words = line.split()
-        if len(words) != 2 or not words[1].lstrip("-").isdecimal():
+        if len(words) != 2 or not words[1].removeprefix("-").isdecimal():
             raise InputError(f"{path}: line {number}: not a name and the number of its parent: {line[:80]!r}")
         names.append(words[0])
         parent.append(int(words[1]))
     return make_tree(names, parent, path)
-
-
-def write_tree(path, tree):
-    """Writes a tree file."""
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(f"{name} {above}\n" for name, above in zip(tree.names, tree.parent)))
 
 
 def flat_tree(names):
@@ -126,7 +118,7 @@ def paths_of(name, hypernyms):
 
 def build_tree(names, hypernyms):
     """
-    Makes a tree of the graph of WordNet. First all names with a single path to the root are added, with this path. For
+    Makes a tree from the graph hypernyms. First all names with a single path to the root are added, with this path. For
     the others, one after the other, the path is added that grows the tree by the fewest edges [paper]. The paper does
     not say which name comes next: here it is the one that grows the tree the least, in case of a tie the first.
 
@@ -137,7 +129,7 @@ def build_tree(names, hypernyms):
     paths = {name: paths_of(name, hypernyms) for name in names}
 
     def new_nodes(path):
-        """The beginning of a path up to the first node that is in the tree: from there on, the tree has its own way."""
+        """The nodes of a path that the tree lacks: those below the path's first node that is already in the tree."""
         known = [name in parent_of for name in path]
         return path[:known.index(True)] if any(known) else path
 
@@ -196,35 +188,13 @@ def path_cross_entropy(logits, labels, tree):
     return torch.stack([-log_p[r, path_to_root(tree, node)].sum() for r, node in enumerate(labels.tolist())])
 
 
-def masked_targets(labels, tree):
-    """
-    Darknet's targets for a classifier ([darknet] src/data.c, fill_hierarchy), one for each output: 1 for the label and
-    its ancestors, 0 for their siblings, MASKED in groups where no node is 1.
-
-    labels (R,) nodes -> (R, n)
-    """
-    targets = torch.full((len(labels), len(tree.names)), float(MASKED))
-    for r, label in enumerate(labels.tolist()):
-        for node in path_to_root(tree, label):
-            first = tree.offset[tree.group[node]]
-            targets[r, first:first + tree.size[tree.group[node]]] = 0
-            targets[r, node] = 1
-    return targets
-
-
-def masked_cross_entropy(logits, targets, tree):
-    """(R, n) outputs, (R, n) masked_targets -> (R,) the cross-entropies of the groups that are not masked [darknet]"""
-    log_p = log_conditionals(logits, tree)                                   # (R, n)
-    return -(log_p * targets.where(targets != MASKED, 0)).sum(1)
-
-
 # ---- Answering (section 4, "Hierarchical classification")
 
 def paper_walk(p, tree, threshold):
     """
     Walks down from the root. At every split it takes the most probable child, as long as this child's absolute
-    probability is above the threshold. If no root is above it, the answer is the most probable root, as Darknet's
-    since September 2017; the paper does not say.
+    probability is above the threshold. If no root is above it, the answer is the most probable root, as in
+    Darknet since September 2017; the paper does not say.
 
     p (n,) absolute probabilities -> the node
     """
@@ -250,7 +220,7 @@ def walk(p, tree, threshold, multiply):
         product = product * p[best] if multiply else p[best]
         if product <= threshold:
             return best if node < 0 else node
-        node, group = best, tree.child[best]
+        node, group = best, tree.child_group[best]
     return node
 
 
@@ -259,7 +229,7 @@ def main():
     for node in range(len(tree.names)):
         if tree.parent[node] < 0:
             print_below(tree, node, 0)
-    leaves = tree.child.count(-1)
+    leaves = tree.child_group.count(-1)
     depth = max(len(path_to_root(tree, node)) for node in range(len(tree.names)))
     print(f"{len(tree.names)} nodes, {leaves} of them leaves, in {len(tree.size)} groups of siblings, {depth} levels")
 

@@ -40,7 +40,7 @@ def decode(heads, anchors, strides, experiment):
 
 def decode_head(head, anchors, stride, experiment):
     """The same for one of the heads (B, A, H, W, 5 + C), with its A anchors and its stride."""
-    head = head.float()                                             # exp overflows in half precision
+    head = head.float()                                             # exp needs full precision
     B, A, H, W = head.shape[:4]
     p_wh = head.new_tensor(anchors).view(A, 1, 1, 2)
     c_x, c_y = torch.arange(W, device=head.device), torch.arange(H, device=head.device)

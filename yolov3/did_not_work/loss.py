@@ -5,7 +5,7 @@ Paper   "YOLOv3: An Incremental Improvement", section 4, "Things We Tried That D
 Source  The paper gives no equations. Statements marked [darknet] come from src/yolo_layer.c of pjreddie/darknet at
         f6afaab. The focal loss is that of Lin et al., "Focal Loss for Dense Object Detection" (arXiv:1708.02002).
 
-Read yolov3/loss.py first: its docstring defines the symbols. Each experiment changes this of it:
+Read yolov3/loss.py first: its docstring defines the symbols. Each experiment changes this:
 
     baseline         nothing
     anchor offsets   xy  1/2 sum_responsible (2 - w h) [ (t_x - t*_x)^2 + (t_y - t*_y)^2 ],  where, with the object's
@@ -93,18 +93,16 @@ def assign(predictions, targets, anchors, strides, experiment):
                     slot, n = (image, *place), members[image][nearest[tuple(place)]].item()
                     if slot not in object_of[scale]:                                     # not yet responsible
                         object_of[scale][slot], labels_of[scale][slot] = n, [int(targets[n, 1])]
-        slots = sorted(object_of[scale])
-        classes = torch.zeros(len(slots), C)                                             # (R, C)
-        for r, slot in enumerate(slots):
-            classes[r, labels_of[scale][slot]] = 1
         ignored = torch.stack([(overlap > ignore_iou).any(1) for overlap in overlaps])   # (B, A H W)
         background = ~ignored.view(prediction.shape[:4])                                 # (B, A, H, W)
-        for slot in slots:
-            background[slot] = False                                # responsible, even where its box would be ignored
 
-        objects = [object_of[scale][slot] for slot in slots]
-        slots = torch.tensor(slots, dtype=torch.long).view(-1, 4)                        # (R, 4)  also for R = 0
-        objects = torch.tensor(objects, dtype=torch.long)                                # (R,)
+        responsible = sorted(object_of[scale])                                           # R slots
+        slots = torch.tensor(responsible, dtype=torch.long).view(-1, 4)                  # (R, 4)  also for R = 0
+        objects = torch.tensor([object_of[scale][slot] for slot in responsible], dtype=torch.long)       # (R,)
+        background[tuple(slots.T)] = False                          # responsible, even where its box would be ignored
+        classes = torch.zeros(len(slots), C)                                             # (R, C)
+        for r, slot in enumerate(responsible):
+            classes[r, labels_of[scale][slot]] = 1
         assigned.append([tensor.to(prediction.device) for tensor in (slots, objects, classes, background)])
     return assigned
 
@@ -135,7 +133,7 @@ def experiment_loss(predictions, targets, anchors, strides, experiment):
         target_xy = centre * grid - torch.stack([col, row], 1)               # (R, 2)      x*, y*
         target_wh = (size * grid * stride / targets.new_tensor(p_wh)[anchor]).log()      # (R, 2)  t*_w, t*_h
         size_weight = 2 - size.prod(1, keepdim=True)                         # (R, 1)      2 - w h
-        t_o = prediction[..., 4][background]                                 # (K,)        of the background predictors
+        background_t_o = prediction[..., 4][background]                      # (K,)
 
         if experiment == "anchor offsets":
             target_xy = (target_xy - 0.5) * stride / targets.new_tensor(p_wh)[anchor]    # (R, 2)  t*_x, t*_y
@@ -148,10 +146,10 @@ def experiment_loss(predictions, targets, anchors, strides, experiment):
         loss["wh"] += 0.5 * (size_weight * (t[:, 2:4] - target_wh).square()).sum() / B
 
         positive = bce(t[:, 4], torch.ones_like(t[:, 4]), reduction="none")  # (R,)
-        negative = bce(t_o, torch.zeros_like(t_o), reduction="none")         # (K,)
+        negative = bce(background_t_o, torch.zeros_like(background_t_o), reduction="none")   # (K,)
         if experiment == "focal loss":
             positive = ALPHA * (1 - t[:, 4].sigmoid()) ** GAMMA * positive   # the gradient includes that of the factor
-            negative = (1 - ALPHA) * t_o.sigmoid() ** GAMMA * negative
+            negative = (1 - ALPHA) * background_t_o.sigmoid() ** GAMMA * negative
         loss["object"] += positive.sum() / B
         loss["no_object"] += negative.sum() / B
         loss["class"] += bce(t[:, 5:], classes, reduction="sum") / B

@@ -5,7 +5,7 @@ Paper   "YOLOv3: An Incremental Improvement", section 4 (arXiv:1804.02767). deco
 
     python yolov3/did_not_work/train.py                                      all experiments, seeds 0 and 1
     SEEDS=0 python yolov3/did_not_work/train.py                              all experiments, one seed
-    EXPERIMENT="linear xy" SEEDS=2 python yolov3/did_not_work/train.py       one training; expected: 4 minutes
+    EXPERIMENT="linear xy" SEEDS=2 python yolov3/did_not_work/train.py       one training
 
 Each training is that of yolov3/train.py with the preset "mini", the tiny network on 1,600 drawings of 160 x 160 pixels,
 but with 600 steps instead of 960. Trainings with the same seed begin with the same weights and see the same images in
@@ -60,7 +60,7 @@ LEARNING_RATE = 1e-3           # of Adam, with a cosine
 BURN_IN = 50                   # steps in which the learning rate rises
 WEIGHT_DECAY = 5e-4            # of the convolutions' weights only [darknet]
 ADAM_BETAS = (0.9, 0.95)       # as in yolov3/train.py
-BATCHNORM_MOMENTUM = 0.1       # .01 would leave the running averages unfinished after so few steps
+BATCHNORM_MOMENTUM = 0.1       # Darknet: .01. Its running averages lag behind the weights of so short a training
 NUM_WORKERS = 1                # processes that load images
 
 TERMS = ["xy", "wh", "object", "no_object", "class", "total"]
@@ -185,7 +185,6 @@ def main():
             write_rows(folder / "result.csv", [row])
             collect()
             print("  ".join(f"{name} {value}" for name, value in row.items()))
-    collect()
     print(f"{OUT}: results.csv, results.png. Next: python yolov3/did_not_work/results.py")
 
 
