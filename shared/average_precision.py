@@ -1,12 +1,13 @@
 """
 What average precision (AP) is: the definitions of PASCAL VOC and of COCO, written with loops, to be read.
 
-The scripts call shared/metrics.py, which computes the same numbers fast. tests/test_metrics.py holds the two equal.
+The scripts call shared/metrics.py, which computes the same numbers fast. tests/test_metrics.py checks that the two
+agree.
 
 A detection is a box with a class and a score. A truth is an object that was annotated in an image. Take the detections
 of one class in all images, the best score first. A detection is a true positive if it finds a truth, that is if its IOU
 with the truth reaches a threshold and no detection before it has found that truth. Otherwise it is a false positive.
-After each detection
+After each detection there are two numbers:
 
     recall     is the share of the truths that have been found,       true positives / truths
     precision  is the share of the detections so far that are right,  true positives / (true + false positives)
@@ -33,7 +34,7 @@ An example with five truths and seven detections:
     101-point    (COCO)            the mean at 0, .01, .. 1: (21 + 40 (3/4) + 20 (4/7)) / 101      = 437/707 = .618
 
 VOC's IOU threshold is .5. COCO's AP is the mean over ten thresholds, .50, .55, .. .95, so boxes that fit well are
-rewarded. "AP50" without more means VOC's every-point AP at IOU .5 in this repository. Published results on VOC 2007 are
+rewarded. "AP50" alone is the mean over the classes of VOC's every-point AP at IOU .5. Published results on VOC 2007 are
 customarily 11-point APs. Compare a number only with one of the same definition.
 
 Sources  [devkit]       VOCdevkit/VOCcode/VOCevaldet.m and VOCap.m
@@ -48,7 +49,7 @@ import math
 
 import numpy as np
 
-ELEVEN_RECALLS = np.arange(11) / 10        # [devkit] 2007. np.linspace(0, 1, 11) has .6000000000000001: 3/5 is below it
+ELEVEN_RECALLS = np.arange(11) / 10        # [devkit] 2007. Not linspace(0, 1, 11): its .6000000000000001 is above 3/5
 COCO_RECALLS = np.linspace(0, 1, 101)      # [pycocotools]
 COCO_IOUS = np.linspace(0.5, 0.95, 10)     # [pycocotools]
 COCO_LIMIT = 100                           # [pycocotools] detections per image and class

@@ -47,7 +47,7 @@ from shared.errors import InputError, one_line
 from shared.metrics import mean_ap
 
 KINDS = ["correct", "localization", "similar", "other", "background"]
-CORRECT_IOU, OVERLAP_IOU = 0.5, 0.1       # [tool] the lowest IOU with an object that is found, and with one that is not
+CORRECT_IOU, OVERLAP_IOU = 0.5, 0.1       # [tool] the lowest IOU that counts as finding an object, as overlapping one
 
 # Two classes are similar if a group has both.
 VOC_GROUPS = [  # [tool]
@@ -109,9 +109,9 @@ def error_shares(detections, truths, classes, groups):
             overlap = [iou(box, row[2:6]) for row in objects]
             own = [n for n, row in enumerate(objects) if row[1] == label and overlap[n] >= OVERLAP_IOU]
             others = [n for n, row in enumerate(objects) if row[1] != label and overlap[n] >= OVERLAP_IOU]
-            left = [n for n in own if overlap[n] >= CORRECT_IOU and n not in found[image]]
-            if left:
-                found[image].add(max(left, key=lambda n: overlap[n]))    # max: of equal ones the first
+            not_found = [n for n in own if overlap[n] >= CORRECT_IOU and n not in found[image]]
+            if not_found:
+                found[image].add(max(not_found, key=lambda n: overlap[n]))   # max: of equal ones the first
                 counts["correct"] += 1
             elif own:
                 counts["localization"] += 1

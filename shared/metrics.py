@@ -2,7 +2,7 @@
 How good are the detections? The average precision of PASCAL VOC and of COCO, fast enough for whole data sets.
 
 Read shared/average_precision.py first: it defines precision, recall and AP, and computes the same numbers with loops.
-This file does it with arrays, all images and classes at once. tests/test_metrics.py holds the two equal.
+This file does it with arrays, all images and classes at once. tests/test_metrics.py checks that the two agree.
 
     detections  (N, 7)  rows of image, label, score, left, top, right, bottom
     truths      (M, 7)  rows of image, label, left, top, right, bottom, ignore
@@ -13,7 +13,7 @@ to every width and height. ignore is 1 for a truth that VOC calls difficult or C
 detection that finds an ignored truth is neither right nor wrong. Detections of equal score keep the order of the rows.
 
 Which definition is computed where:
-    voc_ap(...)                        VOC since 2010, every-point AP. "AP50" without more is mean_ap of it, at IOU .5
+    voc_ap(...)                        VOC since 2010, every-point AP. "AP50" alone is mean_ap of it, at IOU .5
     voc_ap(..., eleven_point=True)     VOC 2007, as results on VOC 2007 customarily are
     coco_ap(...)                       COCO, six figures
     at_confidence(...)                 precision, recall and mAP at one confidence, not comparable with the above

@@ -310,6 +310,12 @@ def script(request, monkeypatch, tmp_path):
     return Script(*request.param, monkeypatch, tmp_path)
 
 
+def test_the_sample_has_a_folder_of_its_own(script):
+    # Otherwise the training on ImageNet would find the sample's last.pt in its folder, and stop.
+    folders = {"Extraction": "extraction_sample", "Darknet19": "darknet19_sample", "Darknet53": "darknet53_sample"}
+    assert script.module.RUN == folders[script.name]
+
+
 def test_the_samples_learning_rate(script):
     script.set(SCHEDULE="cosine", BURN_IN=10, MAX_STEPS=200, LEARNING_RATE=1e-3)
     assert script.module.learning_rate(5) == pytest.approx(1e-3 / 16)
@@ -553,11 +559,11 @@ def test_backbone_fits_into_a_detector(monkeypatch, tmp_path):
     for name, value in {**SHORT, "RUNS": tmp_path, "MAX_STEPS": 1}.items():
         monkeypatch.setattr(train, name, value)
     train.main()
-    assert (tmp_path / "darknet19" / "curves.png").exists()
-    best, saved = (load_checkpoint(tmp_path / "darknet19" / name, "Darknet19") for name in ("best.pt", "backbone.pt"))
+    assert (tmp_path / train.RUN / "curves.png").exists()
+    best, saved = (load_checkpoint(tmp_path / train.RUN / name, "Darknet19") for name in ("best.pt", "backbone.pt"))
     classifier, backbone, features = Darknet19(10).eval(), Backbone().eval(), []
     classifier.load_state_dict(best["model"])
-    load_backbone(backbone, tmp_path / "darknet19" / "backbone.pt")
+    load_backbone(backbone, tmp_path / train.RUN / "backbone.pt")
     assert set(saved["model"]) == set(backbone.state_dict()) and saved["classes"] == best["classes"]
     for stage in (classifier.stage5, classifier.stage6):
         stage.register_forward_hook(lambda layer, inputs, output: features.append(output))
@@ -565,7 +571,7 @@ def test_backbone_fits_into_a_detector(monkeypatch, tmp_path):
     with torch.no_grad():
         classifier(image)
         assert all(a.equal(b) and a.std() > 0 for a, b in zip(features, backbone(image), strict=True))
-    with open(tmp_path / "darknet19" / "log.csv", newline="") as file:
+    with open(tmp_path / train.RUN / "log.csv", newline="") as file:
         loss = float(next(csv.DictReader(file))["loss"])
     assert 2 < loss < 4                                                      # ln 10 = 2.3 is a uniform guess
 
@@ -602,13 +608,14 @@ def test_two_processes_step_along_the_mean_of_their_halves(tmp_path):
     assert result.returncode == 0, result.stderr
     first, second = (torch.load(two / f"{rank}.pt") for rank in range(2))
     assert all(a.equal(b) for a, b in zip(first, second))
-    alone, shared = (load_checkpoint(folder / "darknet19/last.pt", "Darknet19")["model"] for folder in (one, two))
+    alone, shared = (load_checkpoint(folder / "darknet19_sample" / "last.pt", "Darknet19")["model"]
+                     for folder in (one, two))
     torch.manual_seed(yolov2.darknet19.train.SEED)
     begun = Darknet19(10).state_dict()
     for key in ("stage1.0.conv.weight", "stage6.5.conv.weight", "classify.bias"):
         moved = (alone[key] - begun[key]).norm()
         assert moved > 0 and (alone[key] - shared[key]).norm() < 1e-3 * moved
-    with open(two / "darknet19" / "log.csv", newline="") as file:
+    with open(two / "darknet19_sample" / "log.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 2
 
 
@@ -617,5 +624,5 @@ def test_the_committed_constants_reach_their_bar(tmp_path):
     # python yolov2/darknet19/train.py, as a newcomer starts it, only with another folder for what it writes.
     result = start(tmp_path)
     assert result.returncode == 0, result.stderr
-    with open(tmp_path / "darknet19" / "log.csv", newline="") as file:
+    with open(tmp_path / "darknet19_sample" / "log.csv", newline="") as file:
         assert float(list(csv.DictReader(file))[-1]["top-1 train"]) >= 0.95

@@ -66,7 +66,7 @@ def test_backbone_fits_into_a_detector(monkeypatch, tmp_path):
                         ("NUM_WORKERS", 0), ("MAX_TRAIN_EVALUATED", 10)]:
         monkeypatch.setattr(train, name, value)
     train.main()
-    run = tmp_path / "darknet53"
+    run = tmp_path / train.RUN
     classifier, backbone, features = Darknet53(10).eval(), Backbone().eval(), []
     classifier.load_state_dict(load_checkpoint(run / "best.pt", "Darknet53")["model"])
     load_backbone(backbone, run / "backbone.pt")
@@ -87,5 +87,5 @@ def test_the_committed_constants_reach_their_bar(tmp_path):
                                        "if __name__ == '__main__': train.main()")
     result = subprocess.run([sys.executable, str(tmp_path / "start.py")], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    with open(tmp_path / "darknet53" / "log.csv", newline="") as file:
+    with open(tmp_path / train.RUN / "log.csv", newline="") as file:
         assert float(list(csv.DictReader(file))[-1]["top-1 train"]) >= 0.95

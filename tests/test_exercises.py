@@ -1,5 +1,5 @@
 """
-The exercises at the end of the versions' READMEs. Each edit fits the committed files. Each test of tests/exercises,
+The exercises at the end of the versions' READMEs. Each edit fits the committed files. Each file of tests/exercises,
 which plain `pytest` does not collect, fails on the committed code and passes with the README's solution.
 
 An edit or a solution is a block of ```diff lines without line numbers: "--- file", then lines that stay (" "), go ("-")
@@ -143,7 +143,7 @@ def test_they_reject_wrong_solutions(repository, monkeypatch):
         giou.test_the_term_xy()
     with pytest.raises(AssertionError, match="^wh is the number 0; wanted: a tensor"):
         giou.test_the_term_wh()
-    with pytest.raises(AssertionError, match=r"^the boxes of the second image are \[\]; .* image itself are lost"):
+    with pytest.raises(AssertionError, match=r"^the boxes of the second image are \[\]; .* from the image itself"):
         flip.test_the_mirror_image_is_searched_too(repository)
 
 

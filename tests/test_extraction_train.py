@@ -99,7 +99,7 @@ def test_backbone_fits_into_a_detector(short, tmp_path):
     # One step. backbone.pt holds what YOLOv1's backbone has and nothing else, and gives the same features there as
     # best.pt here.
     train.main()
-    run = tmp_path / "extraction"
+    run = tmp_path / train.RUN
     classifier, backbone, features = Extraction(10).eval(), Backbone().eval(), []
     classifier.load_state_dict(load_checkpoint(run / "best.pt", "Extraction")["model"])
     load_backbone(backbone, run / "backbone.pt")
@@ -116,7 +116,7 @@ def test_backbone_fits_into_a_detector(short, tmp_path):
 
 def test_another_batch_norm_is_refused(short, tmp_path):
     # last.pt of a training with BatchNorm.
-    last = tmp_path / "extraction" / "last.pt"
+    last = tmp_path / train.RUN / "last.pt"
     short.setattr(train, "Extraction", lambda classes: torch.nn.Sequential(torch.nn.Conv2d(3, 10, 1),
                                                                            torch.nn.AdaptiveAvgPool2d(1),
                                                                            torch.nn.Flatten()))
@@ -138,5 +138,5 @@ def test_the_committed_constants_reach_their_bar(tmp_path):
                                        "if __name__ == '__main__': train.main()")
     result = subprocess.run([sys.executable, str(tmp_path / "start.py")], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    with open(tmp_path / "extraction" / "log.csv", newline="") as file:
+    with open(tmp_path / train.RUN / "log.csv", newline="") as file:
         assert float(list(csv.DictReader(file))[-1]["top-1 train"]) >= 0.95

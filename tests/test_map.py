@@ -183,8 +183,8 @@ def test_photographs_have_bars_if_they_were_trained_on(runs):
     evaluation.mkdir(parents=True)
     (evaluation / "figures.json").write_text(json.dumps({"errors": dict.fromkeys(KINDS, 0.1)}))
     shares = draw_readme.error_shares()
-    assert [*shares] == [*draw_readme.PAPER, *drawings, "YOLOv2 (BCCD)"]
-    assert shares["YOLOv1 (drawings)"] == [0.2] * 5 and shares["YOLOv2 (BCCD)"] == [0.1] * 5
+    assert [*shares] == [*draw_readme.PAPER, *drawings, "YOLOv2 (blood cells)"]
+    assert shares["YOLOv1 (drawings)"] == [0.2] * 5 and shares["YOLOv2 (blood cells)"] == [0.1] * 5
 
 
 def test_what_is_missing_for_the_pictures_is_one_line(runs):

@@ -318,8 +318,8 @@ def test_files_are_as_long_as_the_authors():
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """yolov1-tiny.weights, but with random numbers, positive as variances have to be; 64,000 images seen."""
-    path, count = tmp_path_factory.mktemp("authors") / "yolov1-tiny.weights", 27_099_950
+    """tiny-yolov1.weights, but with random numbers, positive as variances have to be; 64,000 images seen."""
+    path, count = tmp_path_factory.mktemp("authors") / "tiny-yolov1.weights", 27_099_950
     values = 0.05 * torch.rand(count, generator=torch.Generator().manual_seed(count))
     path.write_bytes(struct.pack("<iiii", 0, 1, 0, 64_000) + values.numpy().astype("<f4").tobytes())
     return path
@@ -469,7 +469,7 @@ def test_another_grid_needs_another_fully_connected_layer(tiny):
 
 
 def test_another_network_is_refused(tiny):
-    with pytest.raises(InputError, match="yolov1-tiny.weights: holds YOLOv1Tiny, not YOLOv1$"):
+    with pytest.raises(InputError, match="tiny-yolov1.weights: holds YOLOv1Tiny, not YOLOv1$"):
         load_pretrained(empty(lambda: YOLOv1(20, grid=1)), VOC_CLASSES, None, tiny)
 
 

@@ -9,7 +9,7 @@ Source  [darknet] src/data.c (load_data_region), src/image.c (crop_image) and sc
 
 Training    Move each of the four sides of the image in or out by up to 20 %; what is then outside of the image gets the
             colour of the nearest pixel of its edge. Stretch the result to the square. Distort its colours. Mirror it
-            half of the time. Shuffle the objects, so that chance decides which of two keeps the cell that both have.
+            half of the time. Shuffle the objects, so that chance decides which of two in one cell keeps the cell.
 Evaluation  Stretch the whole image to the square. This does not change boxes that are fractions of its sides.
 
 Training leaves difficult objects out [darknet]. The colours are approximate: Darknet multiplies S and V of HSV by
@@ -44,9 +44,9 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwi
 import albumentations as A
 
 PRESET = os.environ.get("PRESET", "mini")
-# PRESET chooses the data (below), the values of a training (train.py). Edit it, or
-# set it for one command: PRESET=sample python yolov1/train.py
-#    "mini"          the miniature VOC, 1,600 drawings, from which the tiny network learns to detect in 8 minutes
+# PRESET chooses the data (below) and the values of a training (train.py). Edit it, or set it for one command:
+# PRESET=sample python yolov1/train.py
+#    "mini"          the miniature VOC, 1,600 drawings, from which the tiny network learns to detect in 9 minutes
 #    "sample"        16 drawings, which the whole network memorises in 3 minutes: the check that nothing is broken
 #    "darknet"       VOC 2007 + 2012, with the authors' values
 
@@ -78,11 +78,11 @@ SMALLEST = 0.005   # of the image: drop a box whose width or height augmentation
 class DetectionDataset(torch.utils.data.Dataset):
     """
     dataset[i]        image i
-    dataset[i, seed]  the same. The seed, one or more numbers, decides everything that is random, so that a training can
-                      be repeated.
+    dataset[i, seed]  image i. The seed, a number or a tuple of numbers, fixes the augmentation, so that a training can
+                      be repeated. Without a seed it differs each time.
 
-    With augment the image is cropped and distorted at random, without it is stretched as a whole. transforms replaces
-    albumentations' transforms that follow the crop, and jitter the JITTER of the crop.
+    augment=True crops the image at random and distorts its colours; augment=False stretches the whole image.
+    transforms replaces the mirroring and the colours, jitter replaces JITTER.
 
     returns  image (3, size, size) float 0..1; targets (n, 5) label, centre x, centre y, width, height as fractions
     """

@@ -6,9 +6,9 @@ Source  The paper evaluates with the VOC devkit (shared/average_precision.py). A
         The kinds of errors are those of section 4.2 and Figure 4 (shared/error_analysis.py).
 
     python yolov1/evaluate.py     reads CHECKPOINT and the data of yolov1/dataset.py; prints tables of average
-                                  precision and kinds of errors; writes them with precision-recall curves to its
-                                  folder evaluation/, and detections and truths as text for Padilla's toolkit and as
-                                  COCO JSON
+                                  precision and of the kinds of errors; writes to the folder evaluation/ beside
+                                  CHECKPOINT these figures, precision-recall curves, and detections and truths as
+                                  text for Padilla's toolkit and as COCO JSON
 
 It also prints a ceiling. "Each grid cell only predicts two boxes and can only have one class" (section 2.4), and the
 loss lets a cell learn one object, the first one. A detector that predicts exactly what the loss asks for finds these
@@ -43,11 +43,11 @@ from yolov1.model import STRIDE, decode
 from yolov1.weights import load_detector
 
 CHECKPOINT = RUNS / f"yolov1_{PRESET}" / "last.pt"
-# or best.pt (the highest AP50 on TEST), or RUNS / "yolov1-tiny.weights"
-DATA = {"train": TRAIN, "test": TEST}     # papers report the figures of images that the network has not seen: test
+# or best.pt (the highest AP50 on TEST), or RUNS / "tiny-yolov1.weights"
+DATA = {"train": TRAIN, "test": TEST}     # papers report test, whose images the network has not seen
 SCORE_THRESHOLD = 0.001                   # [darknet] low, because a precision-recall curve needs doubtful detections
 NMS_THRESHOLD = 0.5                       # [darknet]
-CONFIDENCE = 0.2                          # for precision and recall of the detections that detect.py would show
+CONFIDENCE = 0.2                          # the score threshold of detect.py, for precision and recall
 SIMILAR = None                            # sets of similar classes: [{"lorry", "van"}]; None: VOC's or COCO's own
 BATCH_SIZE = 8
 NUM_WORKERS = 2
@@ -82,8 +82,8 @@ def detect_all(network, annotations, size, num_boxes, device, workers):
     for images, targets in tqdm(loader, desc="detecting", leave=False):
         output = network(images.to(device))
 
-        for boxes, scores in zip(*decode(output, num_boxes)):                # (L, 4), (L, C)  image by image
-            n = len(detections)                                              # the index of the image
+        first = len(detections)                                              # the index of the batch's first image
+        for n, (boxes, scores) in enumerate(zip(*decode(output, num_boxes)), first):         # (L, 4), (L, C)
             width, height = annotations[n].width, annotations[n].height
             rows = nms_per_class(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD).double().cpu().numpy()   # (D, 6)
             rows[:, 2:] = (rows[:, 2:] * ([width, height] * 2)).clip(0, [width, height] * 2)

@@ -14,8 +14,8 @@ kinds of predictors:
                  object's centre, the one that has the highest IOU with the object. If none of them overlaps it, the one
                  with the smallest RMSE between its b_x, b_y, b_w, b_h and the object's, as fractions of the image
                  [darknet].
-    background   All others, also those in a cell with an object. The paper does not define 1_ij^noobj, and its text
-                 speaks of "cells that do not contain any object"; this is [darknet].
+    background   All others, also those in a cell with an object [darknet]. The paper does not define 1_ij^noobj: it
+                 speaks of grid cells that "do not contain any object" and of "boxes that don't contain objects".
 
 For an object of w x h, as fractions of the image, the targets of its predictor are
 
@@ -30,7 +30,7 @@ The loss of one image is the sum of these terms, which is equation (3):
     no_object  LAMBDA_NOOBJ  sum_background  c^2
     class                    sum_responsible sum_k (p_k - (1 if the object is of class k, else 0))^2
 
-In the symbols of equation (3) c is C_i, and p_k is p_i(k). As only one object learns in each cell ("shared", below), a
+In the symbols of equation (3) c is C_i, and p_k is p_i(k). As each cell learns only one object ("shared", below), a
 cell with an object has exactly one responsible predictor. So sum_responsible is the sum with 1_ij^obj as well as the
 one with 1_i^obj.
 
@@ -78,7 +78,7 @@ def assign(prediction, targets, num_boxes=BOXES):
     B, S = prediction.shape[:2]
     centres = (targets[:, 2:4] * S).tolist()                                             # N times x, y  in cells
     boxes, _ = decode(prediction, num_boxes)                                             # (B, S S n, 4)
-    boxes = boxes.view(B, S, S, num_boxes, 4).to(targets.device)                         # (B, S, S, n, 4)  on the CPU
+    boxes = boxes.view(B, S, S, num_boxes, 4).to(targets.device)                         # (B, S, S, n, 4)
     corners = cxcywh_to_xyxy(targets[:, 2:6])                                            # (N, 4)
 
     # An object belongs to the cell that contains its centre.
@@ -101,13 +101,11 @@ def assign(prediction, targets, num_boxes=BOXES):
         object_of[image, row, col, box.item()] = i
 
     # All other predictors are background.
-    slots = sorted(object_of)
     background = torch.ones(boxes.shape[:4], dtype=torch.bool)                           # (B, S, S, n)
-    for slot in slots:
-        background[slot] = False
-
-    objects = torch.tensor([object_of[slot] for slot in slots], dtype=torch.long)        # (R,)
-    slots = torch.tensor(slots, dtype=torch.long).view(-1, 4)                            # (R, 4)  also for R = 0
+    responsible = sorted(object_of)                                                      # R slots
+    slots = torch.tensor(responsible, dtype=torch.long).view(-1, 4)                      # (R, 4)  also for R = 0
+    objects = torch.tensor([object_of[slot] for slot in responsible], dtype=torch.long)  # (R,)
+    background[tuple(slots.T)] = False
     ious = paired_iou(boxes[tuple(slots.T)], corners[objects])                           # (R,)
     return [tensor.to(prediction.device) for tensor in (slots, objects, ious, background)]
 
@@ -115,7 +113,8 @@ def assign(prediction, targets, num_boxes=BOXES):
 def yolov1_loss(prediction, targets, num_boxes=BOXES):
     """
     prediction  (B, S, S, C + 5n)  raw network output: C class probabilities, n confidences, n times x y r_w r_h
-    targets     (N, 6)  the batch's objects: image, label, centre x, centre y, width, height; lengths as fractions
+    targets     (N, 6)  the batch's objects: image, label, centre x, centre y, width, height; lengths as fractions.
+                They may stay on the CPU, where assign loops over them
     num_boxes   n
     returns     a dict of scalars, each the mean over the images: xy, wh, object, no_object, class, total
     """

@@ -28,7 +28,8 @@ yolov1/locally_connected/model.py.
     python yolov1/model.py     prints the layer table
 
 The network has 271,703,550 parameters for VOC's 20 classes. Three quarters of them are in the first fully connected
-layer. It takes 40.57 billion operations at 448 x 448. The 40.19 billion of the authors' page belong to cfg/yolov1.cfg.
+layer. It takes 40.57 billion operations at 448 x 448; a multiplication and an addition are two. The 40.19 billion of
+the authors' page are those of cfg/yolov1.cfg without its locally connected layer.
 
 What changed from the detectors before, R-CNN and DPM (section 3): there are no region proposals and no sliding window.
 One network sees the whole image once and predicts all boxes.

@@ -3,16 +3,15 @@ Trains YOLOv1.
 
 Paper   "You Only Look Once: Unified, Real-Time Object Detection", section 2.2, "Training".
 Source  The values are those of cfg/yolo.cfg at 8c5364f5, of the paper's time; the code is examples/yolo.c and
-        src/network.c
-        (get_current_rate). Comments give the paper's values where they differ. The paper trains for about 135 epochs,
-        of 16,551 / 64 = 258.6 steps each on VOC: the learning rate rises slowly from 1e-3 to 1e-2, then stays at 1e-2
-        for 75 epochs, at 1e-3 for 30 and at 1e-4 for 30.
+        src/network.c (get_current_rate). Comments give the paper's values where they differ. The paper trains for about
+        135 epochs, of 16,551 / 64 = 258.6 steps each on VOC: the learning rate rises slowly from 1e-3 to 1e-2, then
+        stays at 1e-2 for 75 epochs, at 1e-3 for 30 and at 1e-4 for 30.
 
     python yolov1/train.py                               on one GPU, or on the CPU if there is none
     torchrun --nproc-per-node=4 yolov1/train.py          on four GPUs of one machine, with one process for each
 
 PRESET in yolov1/dataset.py chooses the data and, here, the values that belong to it. As committed, "mini" trains the
-tiny network on 1,600 drawings in about 8 minutes on 2 CPU cores and finds objects in drawings that it has never seen.
+tiny network on 1,600 drawings in about 9 minutes on 2 CPU cores and finds objects in drawings that it has never seen.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP50 and accuracies), curves.png,
 detections/ (the same images at each evaluation), last.pt and best.pt (the highest AP50 on TEST). The same command
@@ -61,14 +60,14 @@ if PRESET in ("mini", "sample"):    # short enough for a CPU, so with Adam and a
     BATCHNORM_MOMENTUM = 0.1   # .01 would leave the running averages unfinished after so few steps
 if PRESET == "mini":
     NETWORK = "YOLOv1Tiny"     # needs a thirteenth of YOLOv1's operations
-    MAX_STEPS = 1300
+    MAX_STEPS = 1500
     BATCH_SIZE = 16            # images per step, over all GPUs
     SIZE = 192                 # of the input, in pixels: 64 for each of 3 x 3 cells
     AUGMENT = True
     DROPOUT = 0.0              # YOLOv1Tiny has none
     LEARNING_RATE = 3e-4
     BURN_IN = 50               # steps in which the learning rate rises
-    EVALUATE_EVERY = CHECKPOINT_EVERY = 325    # steps
+    EVALUATE_EVERY = CHECKPOINT_EVERY = 375    # steps
 elif PRESET == "sample":
     NETWORK = "YOLOv1"
     MAX_STEPS = 180
@@ -83,8 +82,8 @@ elif PRESET == "sample":
 elif PRESET == "darknet":
     # Darknet's schedule, which approximates the paper's. Equation (3) is twice Darknet's loss, so the learning rate is
     # halved and the weight decay doubled.
-    NETWORK = "YOLOv1"                         # or "YOLOv1Local"; small ones with another BACKBONE: weights.py
-    BACKBONE = RUNS / "extraction.conv.weights"  # trained on ImageNet by the authors, or by yolov1/extraction/train.py
+    NETWORK = "YOLOv1"                         # or "YOLOv1Local"; the two small ones need another BACKBONE (weights.py)
+    BACKBONE = RUNS / "extraction.conv.weights"  # ImageNet, by the authors. Yours: RUNS / "extraction" / "backbone.pt"
     MAX_STEPS = 40_000                         # paper: 34_912
     BATCH_SIZE = 64
     SUBDIVISIONS = 2
@@ -100,7 +99,8 @@ elif PRESET == "darknet":
     BATCHNORM_MOMENTUM = 0.01
     EVALUATE_EVERY = CHECKPOINT_EVERY = 1000   # ours
 MOMENTUM = 0.9                 # of SGD [paper]
-ADAM_BETAS = (0.9, 0.95)       # .95, because the first no_object gradients are large, as in YOLOv3
+ADAM_BETAS = (0.9, 0.95)       # .95, because the first no_object gradients are large. With .999 Adam's second moment
+#                                would remember them for so long that all later steps are too small
 NUM_WORKERS = 2                # processes that load images, for each GPU
 
 TERMS = ["xy", "wh", "object", "no_object", "class", "total"]
@@ -157,13 +157,13 @@ def main():
         load_pretrained(network, CLASSES, BACKBONE, START)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
-    # A training that is resumed has to agree with its checkpoint in these
+    # A training is resumed only if its checkpoint has the same values
     fixed = {"network": NETWORK, "classes": CLASSES, "boxes": BOXES, "size": SIZE, "batch_norm": BATCH_NORM,
              "optimizer": OPTIMIZER, "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov1/train.py")
     model = share_gradients(network, device, ranks)          # model is trained; network shares its weights and is saved
 
-    # A step has SUBDIVISIONS batches, of which this process gets its share
+    # A step's batch has SUBDIVISIONS parts; this process gets its share of each
     steps = range(done + 1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
     keys = (batch for _, batch in batches)                                   # lists of (index, seed)
@@ -178,10 +178,10 @@ def main():
             group["lr"] = learning_rate(step)
         terms = dict.fromkeys(TERMS, 0)
         for _ in range(SUBDIVISIONS):                                        # their gradients add up
-            images, targets = next(loader)                                   # (b, 3, H, W), (N, 6)
+            images, targets = next(loader)                                   # (B, 3, H, W), (N, 6)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                prediction = model(images)                                       # (b, S, S, C + 5n)
+                prediction = model(images)                                   # (B, S, S, C + 5n)
             loss = yolov1_loss(prediction, targets, BOXES)
             (loss["total"] / SUBDIVISIONS).backward()
             terms = {term: terms[term] + loss[term].detach() / SUBDIVISIONS for term in TERMS}

@@ -12,8 +12,8 @@ of a file. Put a file into runs/ and its path into a constant:
 
     detect.py, evaluate.py    CHECKPOINT = RUNS / "yolov1.weights"
     train.py                  BACKBONE = RUNS / "extraction.conv.weights"
-                              NETWORK = "YOLOv1Local", START = RUNS / "yolov1.weights": all layers are copied, but not
-                              the last one if the classes or the number of boxes (BOXES in model.py) are others
+                              NETWORK = "YOLOv1Local", SIZE = 448, START = RUNS / "yolov1.weights": all layers are
+                              copied, but not the last one if the classes or BOXES in model.py are others
 
 A file of 2015 (yolo.weights of the paper's network, yolo-tiny.weights of Fast YOLO) expects images of -1..1. Ours are
 0..1. FastYOLO always maps them itself. For YOLOv1, load_darknet_weights sets `centred`, which is not saved: a training

@@ -26,8 +26,7 @@ Sizes are fractions of the network's input, into which the letterbox has put the
 images are stretched (STRETCH in yolov2/dataset.py), set LETTERBOX = False. Difficult objects are left out, as in
 training. Two published sets exist for VOC, in cells of a 13 x 13 input:
 
-    2016         the ANCHORS_2016 of yolov2/model.py. The last is 16.62 / 13 = 1.28 inputs wide: random crops enlarge
-                 some objects beyond the input.
+    2016         the ANCHORS_2016 of yolov2/model.py. The last is 16.62 / 13 = 1.28 inputs wide.
     March 2017   the ANCHORS of yolov2/model.py. The largest, 11.2364 x 10.0071, is .86 x .77 of the input.
 
 What changed from yolov1: YOLOv1 has no anchors.

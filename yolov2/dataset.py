@@ -30,9 +30,9 @@ JSON and YOLO's text labels.
     python yolov2/dataset.py     checks all files of TRAIN and TEST; prints how many objects of which sizes they have;
                                  writes runs/yolov2/augmented.png: 16 training images at 416, augmented, with boxes
 
-What changed from yolov1/dataset.py: the size of an image is requested together with the image (multi-scale training).
-Since March 2017 the whole image is placed on grey; with STRETCH = True it is cropped and stretched as in YOLOv1.
-Here the objects of an image are not shuffled; Darknet still shuffles them.
+What changed from yolov1/dataset.py: the size of an image is requested together with the image (multi-scale training);
+the hue is distorted, too; the objects of an image are not shuffled, though Darknet still shuffles them. Since March
+2017 the whole image is placed on grey, and SMALLEST is .001; with STRETCH = True it is cropped and stretched as before.
 """
 import os
 
@@ -87,7 +87,7 @@ else:
 SKIP_UNUSABLE = False   # True: go on without the images that cannot be used, after a list of them
 
 STRETCH = False    # True: random crops and stretched images, as in 2016
-JITTER = 0.3       # change width and height by up to 30 % each [darknet]
+JITTER = 0.3       # of the aspect ratio: change width and height by up to 30 % each [darknet]
 HUE = 0.1          # turn the hue by up to 36 degrees either way [darknet]
 SATURATION = 1.5   # [darknet]
 EXPOSURE = 1.5     # [darknet]
@@ -104,8 +104,8 @@ class DetectionDataset(torch.utils.data.Dataset):
     dataset[i, size, seed]  image i at another size. The seed, a number or a tuple of numbers, fixes the augmentation,
                             so that a training can be repeated. Without a seed it differs each time.
 
-    With augment the image is placed and distorted at random, without it is in its letterbox. With stretched it is
-    cropped at random instead of placed, and stretched instead of letterboxed.
+    augment=True places the image at random and distorts its colours; augment=False puts it into its letterbox. With
+    stretched=True the image is cropped instead of placed, and stretched instead of letterboxed.
 
     returns  image (3, size, size) float 0..1; targets (n, 5) label, centre x, centre y, width, height as fractions
     """
@@ -149,17 +149,15 @@ class DetectionDataset(torch.utils.data.Dataset):
 
     def finish(self, image, boxes, labels, rng):
         """
-        image (size, size, 3) uint8, boxes (n, 4) in its pixels, labels (n,) -> image and targets as described above;
-        with augment in other colours and, half of the time, mirrored
+        image (size, size, 3) uint8, boxes (n, 4) in its pixels, labels (n,) -> image and targets as described above, in
+        other colours and, half of the time, mirrored
         """
-        if self.augment:
-            for transform in self.distort.transforms:                        # each needs a seed of its own: with one
-                transform.set_random_seed(int(rng.integers(2**32)))          # for both, flip and colour are correlated
-            out = self.distort(image=image, bboxes=boxes, labels=labels)
-            image, boxes, labels = out["image"], out["bboxes"], out["labels"]
-        image = torch.from_numpy(image).permute(2, 0, 1).float() / 255       # (3, size, size)
-        boxes = torch.as_tensor(boxes).float().view(-1, 4) / image.shape[-1]                 # (n, 4)  fractions
-        targets = make_targets(boxes, labels)
+        for transform in self.distort.transforms:                            # each needs a seed of its own: with one
+            transform.set_random_seed(int(rng.integers(2**32)))              # for both, flip and colour are correlated
+        out = self.distort(image=image, bboxes=boxes, labels=labels)
+        image = torch.from_numpy(out["image"]).permute(2, 0, 1).float() / 255                # (3, size, size)
+        boxes = torch.as_tensor(out["bboxes"]).float().view(-1, 4) / image.shape[-1]         # (n, 4)  fractions
+        targets = make_targets(boxes, out["labels"])
         return image, targets[(targets[:, 3:] >= self.smallest).all(1)]
 
 

@@ -1,8 +1,8 @@
 """
 Measures a trained YOLOv2 on a data set.
 
-Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/metrics.py). As
-        Darknet's validate, we keep every (box, class) that scores more than .005, after per-class NMS at .45 ([darknet]
+Source  The paper evaluates with the VOC devkit and with COCO's tools (shared/average_precision.py). As Darknet's
+        validate, we keep every (box, class) that scores more than .005, after per-class NMS at .45 ([darknet]
         examples/detector.c, validate_detector). Since March 2017 it puts the image into a letterbox; for the paper's
         results of 2016 it stretched the image to the square. We do what the network was trained for: STRETCH in
         dataset.py, which the checkpoint remembers.
@@ -39,11 +39,11 @@ from yolov2.weights import load_detector
 
 CHECKPOINT = RUNS / f"yolov2_{PRESET}" / "last.pt"
 # or best.pt (the highest AP50 on TEST), or RUNS / "yolov2-voc.weights"
-SIZE = None                               # of the input; None: the checkpoint's. YOLOv2's Table 3 tries several
-DATA = {"train": TRAIN, "test": TEST}     # papers report the figures of images that the network has not seen: test
+SIZE = None                               # of the input; None: the checkpoint's. Table 3 tries several
+DATA = {"train": TRAIN, "test": TEST}     # papers report test, whose images the network has not seen
 SCORE_THRESHOLD = 0.005                   # [darknet] low, because a precision-recall curve needs doubtful detections
 NMS_THRESHOLD = 0.45                      # [darknet]
-CONFIDENCE = 0.5                          # for precision and recall of the detections that detect.py would show
+CONFIDENCE = 0.5                          # the score threshold of detect.py, for precision and recall
 SIMILAR = None                            # sets of similar classes: [{"lorry", "van"}]; None: VOC's or COCO's own
 BATCH_SIZE = 8
 NUM_WORKERS = 2

@@ -31,9 +31,9 @@ The loss of one image is the sum of these terms:
     class          LAMBDA_CLASS  sum_responsible -log softmax(logits)[class of the object]
     prior      1/2 LAMBDA_PRIOR  sum_others [ (sigmoid(t_x) - 1/2)^2 + (sigmoid(t_y) - 1/2)^2 + t_w^2 + t_h^2 ]
 
-The others in prior are all predictors that are not responsible, ignored or background. It pulls their boxes towards the
-middle of the cell and the shape of the anchor (the paper's word for an anchor is "prior"), as long as the network has
-seen fewer than WARM_UP_IMAGES images.
+sum_others is over all predictors that are not responsible: the ignored ones and the background. The term prior pulls
+their boxes towards the middle of the cell and the shape of the anchor (the paper's word for an anchor is "prior"), as
+long as the network has seen fewer than WARM_UP_IMAGES images.
 
 yolov2_loss returns the mean L over the B images; what Darknet calls delta is -B dL/dt.
 
@@ -104,16 +104,15 @@ def assign(prediction, targets, anchors=ANCHORS):
     # All other predictors are background, except where the predicted box overlaps an object by more than IGNORE_IOU.
     corners = cxcywh_to_xyxy(targets[:, 2:6]).to(prediction.device)                      # (N, 4)
     truths = [corners[targets[:, 0] == image] for image in range(B)]                     # B times (M, 4)
-    slots = sorted(object_of)
     boxes, _ = decode(prediction, anchors)                                               # (B, A H W, 4)
     overlaps = [paired_iou(boxes[image, :, None], truths[image]) for image in range(B)]  # B times (A H W, M)
     ignored = torch.stack([(overlap > IGNORE_IOU).any(1) for overlap in overlaps])       # (B, A H W)
     background = ~ignored.view(prediction.shape[:4])                                     # (B, A, H, W)
-    for slot in slots:
-        background[slot] = False                                    # responsible, even where its box would be ignored
 
-    objects = torch.tensor([object_of[slot] for slot in slots], dtype=torch.long)        # (R,)
-    slots = torch.tensor(slots, dtype=torch.long).view(-1, 4)                            # (R, 4)  also for R = 0
+    responsible = sorted(object_of)                                                      # R slots
+    slots = torch.tensor(responsible, dtype=torch.long).view(-1, 4)                      # (R, 4)  also for R = 0
+    objects = torch.tensor([object_of[slot] for slot in responsible], dtype=torch.long)  # (R,)
+    background[tuple(slots.T)] = False                              # responsible, even where its box would be ignored
     ious = paired_iou(boxes.view(B, A, H, W, 4)[tuple(slots.T)], corners[objects])       # (R,)
     return [tensor.to(prediction.device) for tensor in (slots, objects, ious, background)]
 
@@ -121,7 +120,8 @@ def assign(prediction, targets, anchors=ANCHORS):
 def yolov2_loss(prediction, targets, anchors=ANCHORS, seen=WARM_UP_IMAGES):
     """
     prediction  (B, A, H, W, 5 + C): raw network output, H rows and W columns of cells
-    targets     (N, 6)  the batch's objects: image, label, centre x, centre y, width, height; lengths as fractions
+    targets     (N, 6)  the batch's objects: image, label, centre x, centre y, width, height; lengths as fractions.
+                They may stay on the CPU, where assign loops over them
     anchors     a list of (width, height) in cells
     seen        how many images the training has seen, this batch included: prior is 0 from WARM_UP_IMAGES on
     returns     a dict of scalars, each the mean over the images: xy, wh, object, no_object, class, prior, total
@@ -142,7 +142,7 @@ def yolov2_loss(prediction, targets, anchors=ANCHORS, seen=WARM_UP_IMAGES):
     size_weight = 1
     if SIZE_WEIGHT:
         size_weight = 2 - size.prod(1, keepdim=True)                         # (R, 1)      2 - w h
-    t_o = prediction[..., 4][background]                                     # (K,)        of the background predictors
+    background_t_o = prediction[..., 4][background]                          # (K,)
     not_responsible = torch.ones_like(background)                            # (B, A, H, W)
     not_responsible[image, anchor, row, col] = False
     t_prior = prediction[not_responsible]                                    # (B A H W - R, 5 + C)
@@ -152,7 +152,7 @@ def yolov2_loss(prediction, targets, anchors=ANCHORS, seen=WARM_UP_IMAGES):
     loss["xy"] = 0.5 * LAMBDA_COORD * (size_weight * (t[:, 0:2].sigmoid() - target_xy).square()).sum() / B
     loss["wh"] = 0.5 * LAMBDA_COORD * (size_weight * (t[:, 2:4] - target_wh).square()).sum() / B
     loss["object"] = 0.5 * LAMBDA_OBJECT * (t[:, 4].sigmoid() - ious).square().sum() / B
-    loss["no_object"] = 0.5 * LAMBDA_NOOBJ * t_o.sigmoid().square().sum() / B
+    loss["no_object"] = 0.5 * LAMBDA_NOOBJ * background_t_o.sigmoid().square().sum() / B
     loss["class"] = LAMBDA_CLASS * F.cross_entropy(t[:, 5:], label, reduction="sum") / B
     loss["prior"] = 0.5 * prior_weight * ((t_prior[:, 0:2].sigmoid() - 0.5).square().sum()
                                           + t_prior[:, 2:4].square().sum()) / B

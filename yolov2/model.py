@@ -18,10 +18,10 @@ not say how the class probabilities are made. The score of a detection is Pr(obj
 Darknet changed YOLOv2 in March 2017, three months after the paper. This file has both networks. They differ in the
 passthrough and in the anchors; yolov2/README.md says what else changed.
 
-    since March 2017  YOLOv2(num_classes, ANCHORS). In the passthrough, a 1 x 1 convolution makes 26 x 26 x 64 of
-                      26 x 26 x 512, and reorg makes 13 x 13 x 256 of this. The published weights need this network.
-    2016, the paper   YOLOv2(num_classes, ANCHORS_2016, passthrough_channels=None). Reorg alone makes 13 x 13 x 2048 of
-                      26 x 26 x 512.
+    since March 2017  YOLOv2(num_classes, ANCHORS). In the passthrough, a 1 x 1 convolution turns 26 x 26 x 512 into
+                      26 x 26 x 64, which reorg turns into 13 x 13 x 256. The published weights need this network.
+    2016, the paper   YOLOv2(num_classes, ANCHORS_2016, passthrough_channels=None). Reorg alone turns 26 x 26 x 512 into
+                      13 x 13 x 2048.
 
     python yolov2/model.py     prints the layer table of the network since March 2017
 
@@ -111,9 +111,9 @@ class Reorg(nn.Module):
 
     The paper means that each 2 x 2 square becomes one cell with four times the channels ("stacking adjacent features
     into different channels"). That is F.pixel_unshuffle(x, 2). Darknet's reorg (src/blas.c) does something else, a
-    known bug, which is kept because the published weights were trained with it. It takes the numbers of the map as if
-    their shape were (C/4, 2H, 2W), makes each 2 x 2 square of these one cell, which gives (C, H, W), and takes the
-    result as if its shape were (4 C, H/2, W/2). tests/test_yolov2_model.py shows it on a map of 4 x 4.
+    known bug, which is kept because the published weights were trained with it. It reads the numbers of the map as if
+    their shape were (C/4, 2H, 2W), turns each 2 x 2 square of that map into one cell, which gives (C, H, W), and reads
+    the result as if its shape were (4 C, H/2, W/2). tests/test_yolov2_model.py shows it on a map of 4 x 4.
 
     So all values of a cell come from its own two columns, but only half of them from its own two rows. If the number of
     cells is odd, as in 13 x 13, a quarter comes from the row above these two and a quarter from the row below them; at
@@ -179,7 +179,7 @@ def decode(head, anchors=ANCHORS):
              scores (B, L, C)  Pr(object) IOU(b, object) Pr(class | object)
              The L boxes (845 at 416 x 416) are in the order of anchor, row, column.
     """
-    head = head.float()                                             # exp overflows in half precision
+    head = head.float()                                             # exp needs full precision
     B, A, H, W = head.shape[:4]
     p_wh = head.new_tensor(anchors).view(A, 1, 1, 2)
     c_x, c_y = torch.arange(W, device=head.device), torch.arange(H, device=head.device)

@@ -47,6 +47,7 @@ from yolov2.weights import NETWORKS, load_pretrained
 
 # What to train
 RUN = f"yolov2_{PRESET}"   # the folder in runs/
+ANCHORS = None             # those of the network; or your own, from yolov2/anchors.py
 START = None               # or a detector to fine-tune, perhaps of other classes: RUNS / "yolov2.weights", or a .pt
 SEED = 0
 
@@ -60,11 +61,10 @@ if PRESET in ("mini", "sample"):    # short enough for a CPU, so with Adam and a
     BATCHNORM_MOMENTUM = 0.1   # .01 would leave the running averages unfinished after so few steps
 if PRESET == "mini":
     NETWORK = "YOLOv2Tiny"     # needs a quarter of YOLOv2's operations
-    ANCHORS = None             # those of the network; or your own, from yolov2/anchors.py
     MAX_STEPS = 1000
     BATCH_SIZE = 4             # images per step, over all GPUs
-    TRAIN_SIZES = [320]        # input sizes, in pixels; each is used for 10 steps. Measured after 340 steps, which take
-    #                            the same time: AP50 .12 with 4 images of 320 pixels, .06 with 8 of 224
+    TRAIN_SIZES = [320]        # input sizes, in pixels; each is used for 10 steps. Measured: 340 steps with 4 images of
+    #                            320 pixels reach an AP50 of .12; with 8 of 224, in the same time, .06
     TEST_SIZE = 320
     AUGMENT = True
     LEARNING_RATE = 3e-4
@@ -72,7 +72,6 @@ if PRESET == "mini":
     EVALUATE_EVERY = CHECKPOINT_EVERY = 250    # steps
 elif PRESET == "sample":
     NETWORK = "YOLOv2"
-    ANCHORS = None
     MAX_STEPS = 220
     BATCH_SIZE = 4
     TRAIN_SIZES = [192]
@@ -83,12 +82,11 @@ elif PRESET == "sample":
     EVALUATE_EVERY = CHECKPOINT_EVERY = 50
 elif PRESET in ("darknet", "darknet_coco", "darknet_2016"):
     NETWORK = "YOLOv2"                         # or "YOLOv2 of 2016"; "YOLOv2Tiny" with BACKBONE = None
-    ANCHORS = None
-    BACKBONE = RUNS / "darknet19_448.conv.23"  # trained on ImageNet by the authors, or by yolov2/darknet19/train.py
+    BACKBONE = RUNS / "darknet19_448.conv.23"  # ImageNet, by the authors. Yours: RUNS / "darknet19_448" / "backbone.pt"
     MAX_STEPS, TEST_SIZE = 80_200, 416         # paper: 41_378
     LR_STEPS = {40_000: 0.1, 60_000: 0.1}      # step: factor. Paper: at 15_517 and 23_275
     if PRESET == "darknet_coco":
-        ANCHORS = COCO_ANCHORS
+        ANCHORS = ANCHORS or COCO_ANCHORS
         MAX_STEPS, TEST_SIZE = 500_200, 608
         LR_STEPS = {400_000: 0.1, 450_000: 0.1}
     BATCH_SIZE = 64
@@ -176,14 +174,14 @@ def main():
         load_pretrained(network, anchors, CLASSES, BACKBONE, START)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
-    # A training that is resumed has to agree with its checkpoint in these
+    # A training is resumed only if its checkpoint has the same values
     fixed = {"network": NETWORK, "classes": CLASSES, "anchors": anchors, "optimizer": OPTIMIZER,
              "stretch": STRETCH,
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov2/train.py")
     model = share_gradients(network, device, ranks)          # model is trained; network shares its weights and is saved
 
-    # A step has SUBDIVISIONS batches, of which this process gets its share; all images of a step have the same size
+    # A step's batch has SUBDIVISIONS parts, all of one image size; this process gets its share of each
     steps = range(done + 1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
     keys = ([(index, image_size(step), seed) for index, seed in batch] for step, batch in batches)
@@ -197,10 +195,10 @@ def main():
             group["lr"] = learning_rate(step)
         terms = dict.fromkeys(TERMS, 0)
         for _ in range(SUBDIVISIONS):                                        # their gradients add up
-            images, targets = next(loader)                                   # (b, 3, H, W), (N, 6)
+            images, targets = next(loader)                                   # (B, 3, H, W), (N, 6)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                prediction = model(images)                                       # (b, A, H/32, W/32, 5 + C)
+                prediction = model(images)                                   # (B, A, H/32, W/32, 5 + C)
             loss = yolov2_loss(prediction, targets, anchors, seen=step * BATCH_SIZE)
             (loss["total"] / SUBDIVISIONS).backward()
             terms = {term: terms[term] + loss[term].detach() / SUBDIVISIONS for term in TERMS}

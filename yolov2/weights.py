@@ -15,7 +15,7 @@ letterboxed. Put a file into runs/ and its path into a constant:
                               START = RUNS / "yolov2-voc.weights", also for other classes: all layers but the last
                               are copied
 
-    python yolov2/weights.py  writes runs/yolov2/last.weights, which Darknet reads, from runs/yolov2/last.pt
+    python yolov2/weights.py  reads CHECKPOINT and writes, beside it, a .weights file that Darknet reads
 
 What changed from yolov1/weights.py: a row of FILES has anchors; all networks have BatchNorm, so none is folded.
 """

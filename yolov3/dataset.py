@@ -44,12 +44,12 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations otherwi
 import albumentations as A
 
 PRESET = os.environ.get("PRESET", "mini")
-# PRESET chooses the data (below), the values of a training (train.py), and IGNORE_IOU (loss.py). Edit it, or
-# set it for one command: PRESET=sample python yolov3/train.py
+# PRESET chooses the data (below), the values of a training (train.py) and IGNORE_IOU (loss.py). Edit it, or set it for
+# one command: PRESET=sample python yolov3/train.py
 #    "mini"          the miniature VOC, 1,600 drawings, from which the tiny network learns to detect in 6 minutes
 #    "sample"        16 drawings, which the whole network memorises in 3 minutes: the check that nothing is broken
 #    "darknet"       VOC 2007 + 2012, with the authors' values
-#    "darknet_coco"  COCO, with the authors' values (and IGNORE_IOU in loss.py)
+#    "darknet_coco"  COCO, with the authors' values
 
 if PRESET == "mini":
     TRAIN = [(SAMPLES / "mini" / "VOC2007", "train")]                  # (folder in VOC's layout, name of the split)
@@ -74,7 +74,7 @@ else:
 
 SKIP_UNUSABLE = False   # True: go on without the images that cannot be used, after a list of them
 
-JITTER = 0.3       # change width and height by up to 30 % each [darknet]
+JITTER = 0.3       # of the aspect ratio: change width and height by up to 30 % each [darknet]
 HUE = 0.1          # turn the hue by up to 36 degrees either way [darknet]
 SATURATION = 1.5   # [darknet]
 EXPOSURE = 1.5     # [darknet]
@@ -111,7 +111,8 @@ class DetectionDataset(torch.utils.data.Dataset):
             rng = np.random.default_rng(seed)
             image, boxes = place(image, boxes, size, self.jitter, rng)
             return self.finish(image, boxes, labels, rng)
-        boxes = letterbox_boxes(boxes, image.shape[1], image.shape[0], size, size)           # (n, 4)  fractions
+        height, width = image.shape[:2]
+        boxes = letterbox_boxes(boxes, width, height, size, size)            # (n, 4)  fractions
         return letterbox(image, size, size), make_targets(boxes, labels)
 
     def read(self, index):
@@ -125,17 +126,15 @@ class DetectionDataset(torch.utils.data.Dataset):
 
     def finish(self, image, boxes, labels, rng):
         """
-        image (size, size, 3) uint8, boxes (n, 4) in its pixels, labels (n,) -> image and targets as described above;
-        with augment in other colours and, half of the time, mirrored
+        image (size, size, 3) uint8, boxes (n, 4) in its pixels, labels (n,) -> image and targets as described above, in
+        other colours and, half of the time, mirrored
         """
-        if self.augment:
-            for transform in self.distort.transforms:                        # each needs a seed of its own: with one
-                transform.set_random_seed(int(rng.integers(2**32)))          # for both, flip and colour are correlated
-            out = self.distort(image=image, bboxes=boxes, labels=labels)
-            image, boxes, labels = out["image"], out["bboxes"], out["labels"]
-        image = torch.from_numpy(image).permute(2, 0, 1).float() / 255       # (3, size, size)
-        boxes = torch.as_tensor(boxes).float().view(-1, 4) / image.shape[-1]                 # (n, 4)  fractions
-        targets = make_targets(boxes, labels)
+        for transform in self.distort.transforms:                            # each needs a seed of its own: with one
+            transform.set_random_seed(int(rng.integers(2**32)))              # for both, flip and colour are correlated
+        out = self.distort(image=image, bboxes=boxes, labels=labels)
+        image = torch.from_numpy(out["image"]).permute(2, 0, 1).float() / 255                # (3, size, size)
+        boxes = torch.as_tensor(out["bboxes"]).float().view(-1, 4) / image.shape[-1]         # (n, 4)  fractions
+        targets = make_targets(boxes, out["labels"])
         return image, targets[(targets[:, 3:] >= self.smallest).all(1)]
 
 

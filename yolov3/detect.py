@@ -8,7 +8,7 @@ Source  Darknet's detect ([darknet] examples/detector.c, test_detector): the let
 
     python yolov3/detect.py     reads CHECKPOINT and SOURCE; writes the pictures, or the video, with boxes and
                                 detections.txt to OUT; prints the milliseconds that each stage takes, and the images per
-                                second. Ctrl-C ends it and keeps what is done: the way to end a camera's video
+                                second. Ctrl-C stops it, for example the video of a camera, and keeps what is done
 
 CHECKPOINT may also be a .weights file of the authors (yolov3/weights.py lists them). Classes, anchors and input size
 are set automatically.
@@ -54,21 +54,23 @@ def main():
         return time.perf_counter()
 
     images, total, fps = open_source(SOURCE, OUT)                            # fps: None for photographs
-    lines, seconds = ["\t".join(["# file", "class", "score", "left", "top", "right", "bottom (pixels)"])], []
-    video, began, bar = None, now(), tqdm(images, desc="detecting", total=total, unit=" images")
+    lines = ["\t".join(["# file", "class", "score", "left", "top", "right", "bottom (pixels)"])]
+    seconds, video, began = [], None, now()
+    bar = tqdm(images, desc="detecting", total=total, unit=" images")
     try:
         for name, image in bar:                                              # (h, w, 3)
             x = letterbox(image, size, size)[None].to(device, memory_format=torch.channels_last)
 
-            start = now()
+            started = now()
             heads = network(x)
-            forward = now()
+            network_done = now()
             boxes, scores = decode(heads, anchors)                           # (1, L, 4), (1, L, C)
-            decoded = now()
+            decode_done = now()
             rows = nms_per_class(boxes[0], scores[0], SCORE_THRESHOLD, NMS_THRESHOLD)        # (D, 6)
-            seconds.append([forward - start, decoded - forward, now() - decoded])
+            seconds.append([network_done - started, decode_done - network_done, now() - decode_done])
 
-            rows, (h, w) = rows.double().cpu().numpy(), image.shape[:2]
+            rows = rows.double().cpu().numpy()                               # (D, 6)
+            h, w = image.shape[:2]
             rows[:, 2:] = undo_letterbox(rows[:, 2:], w, h, size, size).clip(0, [w, h, w, h])
             picture = draw_boxes(image, rows, classes)
             if fps:
@@ -77,7 +79,7 @@ def main():
                 write_picture(Path(OUT) / name, picture)
             lines += ["\t".join([name, classes[int(label)], f"{score:.4f}", *(f"{side:.1f}" for side in box)])
                       for label, score, *box in rows]
-            bar.set_postfix_str(f"network alone {1 / (forward - start):.1f}", refresh=False)
+            bar.set_postfix_str(f"network alone {1 / (network_done - started):.1f}", refresh=False)
     except KeyboardInterrupt:
         if not seconds:
             raise

@@ -1,9 +1,9 @@
 """
 Measures a trained YOLOv3 on a data set.
 
-Source  The papers evaluate with the VOC devkit and with COCO's tools (shared/metrics.py). As
-        Darknet's validate, we keep every (box, class) that scores more than .005, after per-class NMS at .45 ([darknet]
-        examples/detector.c, validate_detector).
+Source  The paper evaluates with COCO's tools (shared/average_precision.py). As Darknet's validate, we keep every
+        (box, class) that scores more than .005, after per-class NMS at .45 ([darknet] examples/detector.c,
+        validate_detector).
 
     python yolov3/evaluate.py     reads CHECKPOINT and the data of yolov3/dataset.py; prints tables of average
                                   precision and of the kinds of errors; writes to the folder evaluation/ beside
@@ -35,12 +35,12 @@ from yolov3.model import decode
 from yolov3.weights import load_detector
 
 CHECKPOINT = RUNS / f"yolov3_{PRESET}" / "last.pt"
-# or best.pt (the highest AP50 on TEST), or RUNS / "yolov3.weights"
-SIZE = None                               # of the input; None: the checkpoint's. YOLOv2's Table 3 tries several
-DATA = {"train": TRAIN, "test": TEST}     # papers report the figures of images that the network has not seen: test
+# or best.pt (the highest AP50 on TEST), or, with PRESET = "darknet_coco", RUNS / "yolov3.weights"
+SIZE = None                               # of the input; None: the checkpoint's. Figure 1 has 320, 416 and 608
+DATA = {"train": TRAIN, "test": TEST}     # papers report test, whose images the network has not seen
 SCORE_THRESHOLD = 0.005                   # [darknet] low, because a precision-recall curve needs doubtful detections
 NMS_THRESHOLD = 0.45                      # [darknet]
-CONFIDENCE = 0.5                          # for precision and recall of the detections that detect.py would show
+CONFIDENCE = 0.5                          # the score threshold of detect.py, for precision and recall
 SIMILAR = None                            # sets of similar classes: [{"lorry", "van"}]; None: VOC's or COCO's own
 BATCH_SIZE = 8
 NUM_WORKERS = 2
@@ -64,9 +64,9 @@ def detect_all(network, annotations, size, anchors, device, workers):
 
     returns  detections (D, 7)  image, label, score, left, top, right, bottom in pixels of the image
              accuracies         a dict of three fractions:
-                                class      of the responsible predictors whose highest logit is that of their class
-                                object     of the responsible predictors whose objectness is above .5
-                                no_object  of the background predictors whose objectness is at most .5
+                                class      of the responsible predictors, how many give a right class the top score
+                                object     of the responsible predictors, how many have an objectness above .5
+                                no_object  of the background predictors, how many have an objectness of at most .5
     """
     loader = torch.utils.data.DataLoader(DetectionDataset(annotations, size), BATCH_SIZE, collate_fn=collate,
                                          num_workers=workers, worker_init_fn=ignore_ctrl_c)

@@ -43,15 +43,16 @@ Details that the paper leaves open, or in which the paper and Darknet differ:
               predicted box overlaps any object of the image by more than .7 (yolov3.cfg, COCO) or .5 (yolov3-voc.cfg).
               So do we: IGNORE_IOU is .7 with the preset "darknet_coco", otherwise .5.
     shared    A second object with the same anchor and cell takes over the box, and both classes are learned [darknet].
+    limit     Darknet reads the first 90 objects of an image. We read all.
     border    A centre at exactly 1.0 belongs to the last cell here. Darknet writes it into memory that belongs to
               another cell.
 
 What changed from yolov2/loss.py: there are nine anchors on three scales; x, y, objectness and each class use logistic
 regression instead of squares and a softmax; the objectness target is 1, not the IOU; the IOU above which a predictor is
-ignored is .5, not .6; a predictor that several objects share learns all their classes; there are no weights between
-the terms, and no term that pulls boxes to their anchors.
+ignored is .5 (COCO: .7), not .6; a predictor that several objects share learns all their classes; the terms have no
+weights, and none of them pulls boxes to their anchors.
 
-    python yolov3/loss.py      prints the terms of an example; tests/test_yolov3_loss.py works out others by hand
+    python yolov3/loss.py      prints the terms of the example that tests/test_yolov3_loss.py works out by hand
 """
 import torch
 import torch.nn.functional as F
@@ -102,20 +103,18 @@ def assign(predictions, targets, anchors=ANCHORS, strides=STRIDES):
     truths = [corners[targets[:, 0] == image] for image in range(B)]                     # B times (M, 4)
     assigned = []
     for scale, prediction in enumerate(predictions):
-        slots = sorted(object_of[scale])
-        classes = torch.zeros(len(slots), C)                                             # (R, C)
-        for r, slot in enumerate(slots):
-            classes[r, labels_of[scale][slot]] = 1
         boxes, _ = decode_head(prediction, anchors[scale], strides[scale])               # (B, A H W, 4)
         overlaps = [paired_iou(boxes[image, :, None], truths[image]) for image in range(B)]      # B times (A H W, M)
         ignored = torch.stack([(overlap > IGNORE_IOU).any(1) for overlap in overlaps])   # (B, A H W)
         background = ~ignored.view(prediction.shape[:4])                                 # (B, A, H, W)
-        for slot in slots:
-            background[slot] = False                                # responsible, even where its box would be ignored
 
-        objects = [object_of[scale][slot] for slot in slots]
-        slots = torch.tensor(slots, dtype=torch.long).view(-1, 4)                        # (R, 4)  also for R = 0
-        objects = torch.tensor(objects, dtype=torch.long)                                # (R,)
+        responsible = sorted(object_of[scale])                                           # R slots
+        slots = torch.tensor(responsible, dtype=torch.long).view(-1, 4)                  # (R, 4)  also for R = 0
+        objects = torch.tensor([object_of[scale][slot] for slot in responsible], dtype=torch.long)       # (R,)
+        background[tuple(slots.T)] = False                          # responsible, even where its box would be ignored
+        classes = torch.zeros(len(slots), C)                                             # (R, C)
+        for r, slot in enumerate(responsible):
+            classes[r, labels_of[scale][slot]] = 1
         assigned.append([tensor.to(prediction.device) for tensor in (slots, objects, classes, background)])
     return assigned
 
@@ -145,12 +144,12 @@ def yolov3_loss(predictions, targets, anchors=ANCHORS, strides=STRIDES):
         target_xy = centre * grid - torch.stack([col, row], 1)               # (R, 2)      x*, y*
         target_wh = (size * grid * stride / targets.new_tensor(p_wh)[anchor]).log()      # (R, 2)  t*_w, t*_h
         size_weight = 2 - size.prod(1, keepdim=True)                         # (R, 1)      2 - w h
-        t_o = prediction[..., 4][background]                                 # (K,)        of the background predictors
+        background_t_o = prediction[..., 4][background]                      # (K,)
 
         loss["xy"] += bce(t[:, 0:2], target_xy, weight=size_weight, reduction="sum") / B
         loss["wh"] += 0.5 * (size_weight * (t[:, 2:4] - target_wh).square()).sum() / B
         loss["object"] += bce(t[:, 4], torch.ones_like(t[:, 4]), reduction="sum") / B
-        loss["no_object"] += bce(t_o, torch.zeros_like(t_o), reduction="sum") / B
+        loss["no_object"] += bce(background_t_o, torch.zeros_like(background_t_o), reduction="sum") / B
         loss["class"] += bce(t[:, 5:], classes, reduction="sum") / B
     loss["total"] = sum(loss.values())
     return loss

@@ -21,7 +21,8 @@ The network has 61,949,149 parameters for COCO's 80 classes and 61,626,049 for V
 billion operations at 416 x 416; a multiplication and an addition are two.
 
 What changed from yolov2/model.py: Darknet-53 with shortcuts replaces Darknet-19 with max pooling; three scales with 3
-anchors each replace one scale with 5; upsampling replaces the reorg; a sigmoid for each class replaces the softmax.
+anchors each, in pixels, replace one scale with 5, in cells; upsampling replaces the reorg; a sigmoid for each class
+replaces the softmax.
 """
 import torch
 import torch.nn as nn
@@ -157,7 +158,7 @@ def decode(heads, anchors=ANCHORS, strides=STRIDES):
 
 def decode_head(head, anchors, stride):
     """The same for one of the heads (B, A, H, W, 5 + C), with its A anchors and its stride."""
-    head = head.float()                                             # exp overflows in half precision
+    head = head.float()                                             # exp needs full precision
     B, A, H, W = head.shape[:4]
     p_wh = head.new_tensor(anchors).view(A, 1, 1, 2)
     c_x, c_y = torch.arange(W, device=head.device), torch.arange(H, device=head.device)

@@ -10,8 +10,9 @@ What changed from yolov2: YOLOv2 has no mosaic.
 """
 import cv2
 import numpy as np
+import torch
 
-from yolov3.dataset import DetectionDataset, place
+from yolov3.dataset import DetectionDataset, make_targets, place
 
 MOSAIC = 0.75  # the probability that an image is a mosaic
 VISIBLE = 0.3  # drop a box of which the mosaic leaves less than this share of its area
@@ -37,7 +38,11 @@ class MosaicDataset(DetectionDataset):
             image, boxes, labels = mosaic(four, size, jitter, self.visible, rng)
         else:
             image, boxes = place(image, boxes, size, self.jitter, rng)
-        return self.finish(image, boxes, labels, rng)
+        if self.augment:
+            return self.finish(image, boxes, labels, rng)
+        image = torch.from_numpy(image).permute(2, 0, 1).float() / 255       # (3, size, size)
+        targets = make_targets(torch.as_tensor(boxes).float() / size, labels)
+        return image, targets[(targets[:, 3:] >= self.smallest).all(1)]
 
 
 def mosaic(four, size, jitter, visible, rng):

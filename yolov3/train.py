@@ -76,7 +76,7 @@ elif PRESET == "sample":
     EVALUATE_EVERY = CHECKPOINT_EVERY = 50
 elif PRESET in ("darknet", "darknet_coco"):
     NETWORK = "YOLOv3"                         # or "YOLOv3Tiny" with BACKBONE = None
-    BACKBONE = RUNS / "darknet53.conv.74"      # trained on ImageNet by the authors, or by yolov3/darknet53/train.py
+    BACKBONE = RUNS / "darknet53.conv.74"      # ImageNet, by the authors. Yours: RUNS / "darknet53" / "backbone.pt"
     MAX_STEPS, TEST_SIZE = 50_200, 416
     LR_STEPS = {40_000: 0.1, 45_000: 0.1}      # step: factor
     if PRESET == "darknet_coco":
@@ -162,13 +162,13 @@ def main():
         load_pretrained(network, anchors, CLASSES, BACKBONE, START)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
-    # A training that is resumed has to agree with its checkpoint in these
+    # A training is resumed only if its checkpoint has the same values
     fixed = {"network": NETWORK, "classes": CLASSES, "anchors": anchors, "optimizer": OPTIMIZER,
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov3/train.py")
     model = share_gradients(network, device, ranks)          # model is trained; network shares its weights and is saved
 
-    # A step has SUBDIVISIONS batches, of which this process gets its share; all images of a step have the same size
+    # A step's batch has SUBDIVISIONS parts, all of one image size; this process gets its share of each
     steps = range(done + 1, MAX_STEPS + 1)
     batches = shuffled_batches(len(train), BATCH_SIZE, steps, SEED, SUBDIVISIONS, rank, ranks)
     keys = ([(index, image_size(step), seed) for index, seed in batch] for step, batch in batches)
@@ -182,10 +182,10 @@ def main():
             group["lr"] = learning_rate(step)
         terms = dict.fromkeys(TERMS, 0)
         for _ in range(SUBDIVISIONS):                                        # their gradients add up
-            images, targets = next(loader)                                   # (b, 3, H, W), (N, 6)
+            images, targets = next(loader)                                   # (B, 3, H, W), (N, 6)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                predictions = model(images)                                  # 3 times (b, A, h, w, 5 + C)
+                predictions = model(images)                                  # 3 times (B, A, h, w, 5 + C)
             loss = yolov3_loss(predictions, targets, anchors)
             (loss["total"] / SUBDIVISIONS).backward()
             terms = {term: terms[term] + loss[term].detach() / SUBDIVISIONS for term in TERMS}

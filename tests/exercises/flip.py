@@ -1,7 +1,7 @@
 """
 Exercise 3 of yolov3/README.md: detect in the image and in its mirror image, and merge the detections.
 
-The network of this test sees only the left half of its input. Where that is red, it finds a cow in row 0, column 0 of
+The network of this test sees only the left half of its input. If that half is red, it finds a cow in row 0, column 0 of
 2 x 2 cells of 32 pixels: t_x = -log 3, so its centre is at sigmoid(t_x) = 1/4 of the first cell across, and at 1/2 of
 it down; the size is the anchor's, 8 x 16. In fractions of the input of 64 x 64: centre (1/8, 1/4), size 1/8 x 1/4.
 The first image, 100 x 100 pixels, is red on the right:
@@ -57,6 +57,5 @@ def test_the_mirror_image_is_searched_too(tmp_path):
     assert in_mirror[0] == pytest.approx(wanted, abs=1e-3), (f"the box of the mirror image is {in_mirror[0]}; "
                                                              f"wanted: {wanted}. Change {where}")
     wanted = [6.25, 12.5, 18.75, 37.5]
-    assert in_image == [pytest.approx(wanted, abs=1e-3)], (f"the boxes of the second image are {in_image}; the "
-                                                           "detections of the image itself are lost; wanted: those of "
-                                                           f"both, here only {wanted}. Change {where}")
+    assert in_image == [pytest.approx(wanted, abs=1e-3)], (f"the boxes of the second image are {in_image}; wanted: "
+                                                           f"{[wanted]}, from the image itself. Change {where}")

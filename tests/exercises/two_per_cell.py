@@ -29,12 +29,12 @@ IMAGE = Annotation("a.jpg", 100, 100, np.concatenate([CENTRES - 10, CENTRES + 10
 
 
 def test_a_cell_keeps_its_first_two_objects():
-    kept = [CLASSES[int(row[1])] for row in one_object_per_cell([IMAGE], 2)]
+    kept = [CLASSES[int(row[1])] for row in one_object_per_cell([IMAGE], grid=2)]
     assert sorted(kept) == ["cow", "dog", "sheep"], (f"the cells keep {kept}; wanted: cow and dog, and the sheep. "
                                                      "Change one_object_per_cell in yolov1/evaluate.py")
 
 
 def test_the_ceiling():
-    highest = ceiling([IMAGE], CLASSES, 2)
+    highest = ceiling([IMAGE], CLASSES, grid=2)
     assert highest == pytest.approx(3 / 4), (f"the ceiling is {highest:.2f}; wanted: (1 + 1 + 0 + 1) / 4. Change "
                                              "one_object_per_cell in yolov1/evaluate.py")

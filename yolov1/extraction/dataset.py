@@ -43,9 +43,12 @@ NAMES = IMAGENET / "LOC_synset_mapping.txt"    # readable class names for augmen
 
 class ClassificationDataset(torch.utils.data.Dataset):
     """
-    dataset[i]        the square in the middle of image i, scaled to size x size
-    dataset[i, seed]  with augment, a random crop of image i. The seed, one or more numbers, decides everything that is
-                      random, so that a training can be repeated.
+    dataset[i]        image i
+    dataset[i, seed]  image i. The seed, a number or a tuple of numbers, fixes the augmentation, so that a training can
+                      be repeated. Without a seed it differs each time.
+
+    augment=True takes a random crop and mirrors it half of the time; augment=False scales the square in the middle of
+    the image to size x size.
 
     images   a list of (path, label)
     crops    the smallest and the largest length that the short side of an image gets before the random crop, in pixels

@@ -41,7 +41,7 @@ from yolov1.extraction.dataset import PRESET, TRAIN, VAL, ClassificationDataset
 from yolov1.extraction.model import BATCH_NORM, Extraction
 
 # What to train
-RUN = "extraction"         # the folder in runs/
+RUN = {"sample": "extraction_sample", "darknet": "extraction"}[PRESET]    # the folder in runs/
 START = None               # or the best.pt of another training on the same classes, to continue from
 SEED = 0
 
@@ -129,7 +129,7 @@ def main():
         load_start(network, START, "Extraction", classes)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
-    # A training that is resumed has to agree with its checkpoint in these
+    # A training is resumed only if its checkpoint has the same values
     fixed = {"network": "Extraction", "train": fingerprint(path for path, _ in train), "classes": classes,
              "optimizer": OPTIMIZER, "batch_norm": BATCH_NORM}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov1/extraction/train.py")
@@ -147,10 +147,10 @@ def main():
             group["lr"] = learning_rate(step)
         total = 0
         for _ in range(SUBDIVISIONS):                                        # their gradients add up
-            images, labels = next(loader)                                    # (b, 3, H, W), (b,)
+            images, labels = next(loader)                                    # (B, 3, H, W), (B,)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                logits = model(images)                                       # (b, C)
+                logits = model(images)                                       # (B, C)
             loss = F.cross_entropy(logits.float(), labels.to(device))        # the mean over the images [darknet]
             (loss / SUBDIVISIONS).backward()
             total += loss.detach() / SUBDIVISIONS

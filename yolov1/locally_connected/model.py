@@ -5,10 +5,9 @@ Source  cfg/yolov1.cfg of pjreddie/darknet at f6afaab and its src/local_layer.c 
         belongs to this network, not to the paper's.
 
 A locally connected layer is a convolution whose weights differ from place to place. Each of its S x S outputs has 3 x 3
-weights of its own, so a feature may
-differ from place to place, as in a fully connected layer. At
-7 x 7 it has 49 * 256 * 1024 * 9 = 115,605,504 weights, more than half of the network; the paper's layer of 4096 has
-50,176 * 4096 = 205,520,896.
+weights of its own, so a feature may differ from place to place, as in a fully connected layer. At 7 x 7 it has
+49 * 256 * 1024 * 9 = 115,605,504 weights, more than half of the network; the paper's layer of 4096 has 50,176 * 4096 =
+205,520,896.
 
 The output has the layout and the meaning given in yolov1/model.py. NETWORK in yolov1/train.py chooses the network, and
 BOXES in yolov1/model.py the number of boxes for each cell: two files called yolov1.weights are in use, one with 3

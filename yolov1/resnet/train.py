@@ -138,7 +138,7 @@ def main():
     set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
-    # A training that is resumed has to agree with its checkpoint in these
+    # A training is resumed only if its checkpoint has the same values
     fixed = {"network": "ResNetYOLOv1", "classes": CLASSES, "boxes": BOXES, "size": SIZE, "depth": DEPTH,
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov1/resnet/train.py")
@@ -157,7 +157,7 @@ def main():
             group["lr"] = learning_rate(step)
         terms = dict.fromkeys(TERMS, 0)
         for _ in range(SUBDIVISIONS):                                        # their gradients add up
-            images, targets = next(loader)                                   # (b, 3, H, W), (N, 6)
+            images, targets = next(loader)                                   # (B, 3, H, W), (N, 6)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
                 prediction = model(images)

@@ -41,7 +41,7 @@ from yolov2.darknet19.dataset import PRESET, TRAIN, VAL, ClassificationDataset
 from yolov2.darknet19.model import Darknet19
 
 # What to train
-RUN = "darknet19"          # the folder in runs/
+RUN = {"sample": "darknet19_sample", "darknet": "darknet19", "darknet_448": "darknet19_448"}[PRESET]    # in runs/
 START = None               # or the best.pt of another training on the same classes, to continue from
 SEED = 0
 
@@ -75,7 +75,7 @@ elif PRESET in ("darknet", "darknet_448"):
     BATCHNORM_MOMENTUM = 0.01
     EVALUATE_EVERY = CHECKPOINT_EVERY = 10_000    # ours: about an epoch
     if PRESET == "darknet_448":
-        RUN, START = "darknet19_448", RUNS / "darknet19" / "best.pt"
+        START = RUNS / "darknet19" / "best.pt"
         MAX_STEPS, LEARNING_RATE, BURN_IN = 100_000, 1e-3, 0                 # 10 epochs at .001 [paper]
         SUBDIVISIONS, SIZE, CROPS = 4, 448, (448, 512)                     # 448 x 448 [paper]
 MOMENTUM = 0.9                 # of SGD [paper]
@@ -133,7 +133,7 @@ def main():
         load_start(network, START, "Darknet19", classes)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
-    # A training that is resumed has to agree with its checkpoint in these
+    # A training is resumed only if its checkpoint has the same values
     fixed = {"network": "Darknet19", "train": fingerprint(path for path, _ in train), "classes": classes,
              "optimizer": OPTIMIZER}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov2/darknet19/train.py")
@@ -151,10 +151,10 @@ def main():
             group["lr"] = learning_rate(step)
         total = 0
         for _ in range(SUBDIVISIONS):                                        # their gradients add up
-            images, labels = next(loader)                                    # (b, 3, H, W), (b,)
+            images, labels = next(loader)                                    # (B, 3, H, W), (B,)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):
-                logits = model(images)                                       # (b, C)
+                logits = model(images)                                       # (B, C)
             loss = F.cross_entropy(logits.float(), labels.to(device))        # the mean over the images [darknet]
             (loss / SUBDIVISIONS).backward()
             total += loss.detach() / SUBDIVISIONS

@@ -57,14 +57,14 @@ def resnext_loss(predictions, coordinates_label, classification_label, gt_boxes_
     t = predictions[responsible]                                             # (R, 5 + C)  the responsible predictors
     target_xy, target_wh = coordinates_label[responsible].split(2, 1)        # (R, 2)      x*, y*; t*_w, t*_h
     classes = classification_label[responsible].float()                      # (R, C)
-    t_o = predictions[..., 4][background]                                    # (K,)        of the background predictors
+    background_t_o = predictions[..., 4][background]                         # (K,)
 
     bce = F.binary_cross_entropy_with_logits
     loss = {
         "xy": BOX_WEIGHT * (t[:, 0:2].sigmoid() - target_xy).square().sum() / B,
         "wh": BOX_WEIGHT * (t[:, 2:4] - target_wh).square().sum() / B,
         "object": bce(t[:, 4], torch.ones_like(t[:, 4]), reduction="sum") / B,
-        "no_object": bce(t_o, torch.zeros_like(t_o), reduction="sum") / B,
+        "no_object": bce(background_t_o, torch.zeros_like(background_t_o), reduction="sum") / B,
         "class": bce(t[:, 5:], classes, reduction="sum") / B,
     }
     loss["total"] = sum(loss.values())

@@ -140,7 +140,7 @@ def main():
     set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
     network = network.to(device, memory_format=torch.channels_last)
     optimizer = make_optimizer(network)
-    # A training that is resumed has to agree with its checkpoint in these
+    # A training is resumed only if its checkpoint has the same values
     fixed = {"network": "ResNeXtYOLOv3", "classes": CLASSES, "anchors": ANCHORS, "optimizer": "adamw",
              "train": fingerprint(annotation.image for annotation in train)}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov3/resnext_coco/train.py")
@@ -159,7 +159,7 @@ def main():
             group["lr"] = learning_rate(step)
         terms = dict.fromkeys(TERMS, 0)
         for _ in range(SUBDIVISIONS):                                        # their gradients add up
-            images, *labels = next(loader)                                   # (b, 3, H, W); 4 times (b, L, ...)
+            images, *labels = next(loader)                                   # (B, 3, H, W); 4 times (B, L, ...)
             images = images.to(device, memory_format=torch.channels_last, non_blocking=True)
             labels = [label.to(device, non_blocking=True) for label in labels]
             with torch.autocast(device.type, torch.bfloat16, enabled=has_bfloat16(device)):

@@ -136,9 +136,11 @@ def read(dataset, dtype):
 
 class DigitDataset(torch.utils.data.Dataset):
     """
-    dataset[i]        image i, stretched to size x size
-    dataset[i, seed]  the same, augmented if augment is True. The seed, one or more numbers, decides everything that is
-                      random, so that a training can be repeated.
+    dataset[i]        image i
+    dataset[i, seed]  image i. The seed, a number or a tuple of numbers, fixes the augmentation, so that a training can
+                      be repeated. Without a seed it differs each time.
+
+    The image is stretched to size x size. augment=True then shifts it and distorts its colours.
 
     returns  image (3, size, size) float 0..1; targets (n, 5) label, centre x, centre y, width, height as fractions
     """

@@ -53,8 +53,8 @@ def detect_all(network, annotations, size, device, workers):
     network.eval()
     for images, _ in tqdm(loader, desc="detecting", leave=False):
         heads = network(images.to(device))
-        for boxes, scores in zip(*decode(heads, network.anchors, network.strides)):          # (L, 4), (L, C)
-            n = len(detections)                                              # the index of the image
+        first = len(detections)                                              # the index of the batch's first image
+        for n, (boxes, scores) in enumerate(zip(*decode(heads, network.anchors, network.strides)), first):
             width, height = annotations[n].width, annotations[n].height
             rows = nms_per_class(boxes, scores, SCORE_THRESHOLD, NMS_THRESHOLD).double().cpu().numpy()   # (D, 6)
             rows[:, 2:] = rows[:, 2:].clip(0, 1) * ([width, height] * 2)

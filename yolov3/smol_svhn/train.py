@@ -111,10 +111,11 @@ def main():
     set_batchnorm_momentum(network, BATCHNORM_MOMENTUM)
     network = network.to(device)
     optimizer = make_optimizer(network)
-    boxes = b"".join(annotation.boxes.tobytes() for annotation in train)     # they identify the data, because
-    # A training that is resumed has to agree with its checkpoint in these
-    fixed = {"network": "SmolYOLOv3", "config": config, "classes": CLASSES,  # all file names are 1.png, 2.png, ...
-             "anchors": network.anchors, "optimizer": "adam", "train": [len(train), zlib.crc32(boxes)]}
+    # A training is resumed only if its checkpoint has the same values. The boxes identify the data, because all file
+    # names are 1.png, 2.png, ...
+    boxes = b"".join(annotation.boxes.tobytes() for annotation in train)
+    fixed = {"network": "SmolYOLOv3", "config": config, "classes": CLASSES, "anchors": network.anchors,
+             "optimizer": "adam", "train": [len(train), zlib.crc32(boxes)]}
     done, best = resume(folder / "last.pt", network, optimizer, fixed, MAX_STEPS, "yolov3/smol_svhn/train.py")
 
     steps = range(done + 1, MAX_STEPS + 1)
