@@ -32,7 +32,7 @@ from shared.paths import ROOT, RUNS, SAMPLES, atomic_write
 OUT = SAMPLES / "readme"
 SCENES = ["000008", "000013"]                           # two images of the sample; training was on the miniature VOC
 VERSIONS = ["yolov1", "yolov2", "yolov3"]
-BARS = {"drawings": "mini", "Caltech-101": "caltech", "BCCD": "bccd"}    # of errors.png: the end of the name of a RUN
+BARS = {"drawings": "mini", "blood cells": "bccd"}    # of errors.png: the end of the name of a RUN
 NOTEBOOK, CHAPTER = ROOT / "yolov3" / "walkthrough.ipynb", "Which predictor learns which object"
 
 
