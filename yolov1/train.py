@@ -11,7 +11,8 @@ Source  The values are those of cfg/yolo.cfg at 8c5364f5, of the paper's time; t
     torchrun --nproc-per-node=4 yolov1/train.py          on four GPUs of one machine, with one process for each
 
 PRESET in yolov1/dataset.py chooses the data and, here, the values that belong to it. As committed, "mini" trains the
-tiny network on 1,600 drawings in about 9 minutes on 2 CPU cores and finds objects in drawings that it has never seen.
+tiny network on 1,600 drawings in about 10 minutes on one or two CPU cores and finds objects in drawings that it has
+never seen.
 
 Writes to runs/<RUN>/: log.csv (each step's loss by term, each evaluation's AP50 and accuracies), curves.png,
 detections/ (the same images at each evaluation), last.pt and best.pt (the highest AP50 on TEST). The same command
